@@ -1,0 +1,34 @@
+"""Run the benchmarks: `python -m benchmarks [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.rows import ROWS
+
+
+def main() -> None:
+    """Run the chosen rows, print one table, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Side-by-side timings with peers.")
+    parser.add_argument("--only", action="append", choices=ROWS, help="run this row alone; may be given several times")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default 5)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
+    arguments = parser.parse_args()
+
+    origin = report.provenance(arguments.repeats, arguments.quick)
+    rows = {}
+    for name in arguments.only or ROWS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        rows[name] = ROWS[name](report.Options(arguments.repeats, arguments.quick))
+    path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{'-quick' if arguments.quick else ''}.json"
+    report.write(path, origin, rows)
+    print(report.table([line for row in rows.values() for line in row.lines]))
+    print(f"\n{report.summary(origin)}\n")
+    print(f"Every figure: {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

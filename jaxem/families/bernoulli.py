@@ -1,0 +1,65 @@
+"""Bernoulli components: zeros and ones, in one dimension or in d independent ones."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem import constraints, initialize
+from jaxem.families import independent
+from jaxem.model import Family, weighted_log
+
+
+class Bernoulli(NamedTuple):
+    """Parameters of k Bernoulli components: probs (k, *event), the probability of a one; event is () or (d,)."""
+
+    probs: Any
+
+
+class BernoulliStats(NamedTuple):
+    """Sums over rows with responsibilities r_nk: counts (k,) Σ_n r_nk, and total (k, *event) Σ_n r_nk x_n."""
+
+    counts: Array
+    total: Array
+
+
+@lru_cache
+def bernoulli() -> Family:
+    """Return the Bernoulli family, log p(x | p_k) = Σ_j x_j log p_kj + (1 - x_j) log(1 - p_kj), for data (n,) or (n, d)."""
+
+    def log_prob(params: Bernoulli, x: Array) -> Array:
+        probs, ones = independent.columns(params.probs), independent.columns(x)
+        log_one, log_zero = independent.finite_log(probs), independent.finite_log(1 - probs)
+        return independent.restore_impossible(ones @ log_one.T + (1 - ones) @ log_zero.T)
+
+    def statistics(params: Bernoulli, x: Array, responsibilities: Array) -> BernoulliStats:
+        return BernoulliStats(responsibilities.sum(0), independent.weighted_sums(x, responsibilities))
+
+    def m_step(params: Bernoulli, stats: BernoulliStats) -> Bernoulli:
+        return Bernoulli(jnp.clip(independent.average(stats.total, stats.counts, params.probs), 0, 1))
+
+    def expected_log_prob(params: Bernoulli, stats: BernoulliStats) -> Array:
+        zeros = stats.counts.reshape(-1, *[1] * (stats.total.ndim - 1)) - stats.total
+        return (weighted_log(stats.total, params.probs) + weighted_log(zeros, 1 - params.probs)).sum()
+
+    def init(key: Array, x: Array, weights: Array, num_components: int) -> Bernoulli:
+        """Probabilities half way from the mean to k-means++ centres: none is 0 or 1 unless all its data are."""
+        mean = jnp.tensordot(weights / weights.sum(), x, 1)
+        return Bernoulli(0.5 * (mean[None] + initialize.kmeans_plusplus(key, x, weights, num_components)))
+
+    def sample(key: Array, params: Bernoulli, labels: Array) -> Array:
+        probs = params.probs[labels]
+        return jax.random.bernoulli(key, probs).astype(probs.dtype)
+
+    return Family(
+        log_prob,
+        statistics,
+        m_step,
+        init,
+        expected_log_prob,
+        sample,
+        constraints=Bernoulli(constraints.interval(0, 1)),
+        validate=lambda data, weights: independent.validate_counts(data, weights, 1, "zeros and ones"),
+    )

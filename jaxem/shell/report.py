@@ -1,0 +1,117 @@
+"""What a search found, in words and columns."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from jaxem.fit import Status
+from jaxem.models.mixture import Mixture
+from jaxem.shell.search import SAME_MAXIMUM, Candidate
+from jaxem.shell.table import Table
+
+WIDEST = 6  # columns up to which whole covariance matrices are printed
+
+Rows = Sequence[Sequence[str]]
+
+
+def full_covariances(params: Mixture) -> np.ndarray:
+    """Return the covariance matrix of each Gaussian component: (k, d, d), whatever their form."""
+    k, dim = params.components.mean.shape
+    covariance, eye = np.asarray(params.components.covariance), np.eye(dim)
+    if covariance.ndim == 1:
+        return covariance[:, None, None] * eye
+    return covariance if covariance.ndim == 3 else np.broadcast_to(covariance, (k, dim, dim))
+
+
+def table_report(candidates: Sequence[Candidate], chosen: Candidate | None) -> str:
+    """Return one line for each number of components, the chosen one marked, and what the columns mean."""
+    heading = ("", "components", "log-likelihood", "BIC", "reached best", "steps", "starts ended")
+    rows = [heading, *(_row(candidate, candidate is chosen) for candidate in candidates)]
+    same = max((candidate.same for candidate in candidates if math.isfinite(candidate.same)), default=SAME_MAXIMUM)
+    notes = [
+        "BIC: smaller is better.  steps: median of all starts, and most.",
+        f"reached best: starts that converged to within {same:.2g} of the highest log-likelihood; all starts ran to their end.",
+        *_explanations(candidates),
+    ]
+    return "\n".join([*_aligned(rows, left=(0, 6)), "", *notes])
+
+
+def _row(candidate: Candidate, is_chosen: bool) -> tuple[str, ...]:
+    return (
+        "*" if is_chosen else "",
+        f"{candidate.num_components}",
+        f"{float(candidate.best.log_likelihood):.4f}",
+        f"{candidate.bic:.2f}",
+        f"{candidate.reached}/{len(candidate.steps)} ({candidate.reached / len(candidate.steps):.0%})",
+        f"{np.median(candidate.steps):.0f}, {candidate.steps.max()}",
+        ", ".join(f"{count} {_word(status)}" for status, count in candidate.statuses.items()),
+    )
+
+
+def _word(status: Status) -> str:
+    return status.name.lower().replace("_", " ")
+
+
+def _explanations(candidates: Sequence[Candidate]) -> list[str]:
+    meanings = {
+        Status.MAX_STEPS: "max steps: still rising when its steps were used up.",
+        Status.STALLED: "stalled: a step lowered the log-likelihood beyond rounding.",
+        Status.NONFINITE: "nonfinite: the log-likelihood overflowed or was undefined.",
+        Status.DEGENERATE: "degenerate: a component shrank onto a few points or a flat until the bound on variances held it; "
+        "never preferred to a start that converged.",
+    }
+    seen = {status for candidate in candidates for status in candidate.statuses}
+    unsound = [c.num_components for c in candidates if Status(int(c.best.status)) != Status.CONVERGED]
+    warning = f"No start converged with {_listed(unsound)} components: what stands there is not a maximum." if unsound else ""
+    return [text for status, text in meanings.items() if status in seen] + ([warning] if warning else [])
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def model_report(chosen: Candidate | None, table: Table, num_candidates: int) -> str:
+    """Return the parameters of the chosen model, component by component."""
+    if chosen is None:
+        return "No start ended with a finite log-likelihood: there is nothing to report. Rescale the columns."
+    k, status = chosen.num_components, Status(int(chosen.best.status))
+    by = "BIC chooses" if num_candidates > 1 else "The fit:"
+    title = f"{by} {k} component{'s' if k > 1 else ''}" + ("." if status == Status.CONVERGED else f" ({_word(status)}).")
+    return "\n\n".join([title, *_components(chosen.best.params, table.names)])
+
+
+def _components(params: Mixture, names: Sequence[str]) -> list[str]:
+    covariances, means = full_covariances(params), np.asarray(params.components.mean)
+    return [
+        f"component {i}, weight {weight:.4f}\n" + "\n".join(_aligned(_moments(mean, covariance, names), left=(0,)))
+        for i, (weight, mean, covariance) in enumerate(zip(np.asarray(params.weights), means, covariances, strict=True), 1)
+    ]
+
+
+def _moments(mean: np.ndarray, covariance: np.ndarray, names: Sequence[str]) -> Rows:
+    narrow = len(names) <= WIDEST
+    heading = ["", "mean", "sd", *(["covariance", *[""] * (len(names) - 1)] if narrow else [])]
+    body = [
+        [f"  {name}", _to_digits_of(v**0.5, m), f"{v**0.5:.4g}", *(f"{entry:.4g}" for entry in (row if narrow else ()))]
+        for name, m, v, row in zip(names, mean, np.diagonal(covariance), covariance, strict=True)
+    ]
+    return [heading, *body]
+
+
+def _to_digits_of(spread: float, value: float) -> str:
+    """Return `value` to a thousandth of the leading digit of `spread`."""
+    decimals = 3 - math.floor(math.log10(spread)) if spread > 0 else 3
+    return f"{value:.{decimals}f}" if 0 <= decimals <= 12 else f"{value:.6g}"
+
+
+def _aligned(rows: Rows, left: Sequence[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(_pad(cell, w, i in left) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def _pad(cell: str, width: int, to_left: bool) -> str:
+    return cell.ljust(width) if to_left else cell.rjust(width)

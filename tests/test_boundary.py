@@ -1,0 +1,183 @@
+"""Every bad argument is a ValueError that names it and says what to do."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import families
+
+MODEL = jaxem.mixture(families.gaussian(), 2)
+X = np.random.default_rng(0).normal(size=(20, 2))
+PARAMS = jaxem.Mixture(np.array([0.5, 0.5]), families.Gaussian(np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([np.eye(2)] * 2)))
+
+
+def spoiled(value):
+    x = X.copy()
+    x[3, 1] = value
+    return x
+
+
+BAD_DATA = {
+    "NaN": (spoiled(np.nan), r"data has NaN or infinite values \(columns \[1\]\)"),
+    "infinite": (spoiled(np.inf), "data has NaN or infinite values"),
+    "rank one": (X[:, 0], r"data has shape \(20,\), needs \(n, d\).*data\[:, None\]"),
+    "rank three": (X[None], r"data has shape \(1, 20, 2\), needs \(n, d\)"),
+    "scalar": (1.0, "one row per observation"),
+    "no rows": (X[:0], "data has no rows"),
+    "no columns": (X[:, :0], r"data has shape \(20, 0\)"),
+    "too few rows": (X[:1], "data .*equal|data has 1 rows of positive weight, needs at least one for each of the 2 components"),
+    "text": (X.astype(str), "data has dtype .*needs numbers"),
+    "complex": (X.astype(complex), "data has dtype complex128, needs numbers"),
+    "constant column": (np.stack([X[:, 0], np.ones(20)], 1), r"data columns \[1\] are constant: drop them"),
+    "equal rows": (np.ones((20, 2)), "rows .* are all equal"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_are_refused(case):
+    data, message = BAD_DATA[case]
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit(MODEL, PARAMS, data)
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=2)
+
+
+def test_fewer_rows_than_components_are_refused():
+    with pytest.raises(
+        ValueError,
+        match="data has 3 rows of positive weight, needs at least one for each of the 5 components: lower num_components",
+    ):
+        jaxem.fit_restarts(jaxem.mixture(families.gaussian(), 5), jax.random.key(0), X[:3])
+
+
+BAD_WEIGHTS = {
+    "negative": (-np.ones(20), "weights has NaN, infinite or negative values"),
+    "NaN": (np.full(20, np.nan), "weights has NaN, infinite or negative values"),
+    "infinite": (np.full(20, np.inf), "weights has NaN, infinite or negative values"),
+    "all zero": (np.zeros(20), "weights are all zero"),
+    "too short": (np.ones(19), r"weights has shape \(19,\), needs \(20,\)"),
+    "rank two": (np.ones((20, 1)), r"weights has shape \(20, 1\), needs \(20,\)"),
+    "text": (["a"] * 20, "weights has dtype"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+def test_bad_weights_are_refused(case):
+    weights, message = BAD_WEIGHTS[case]
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit(MODEL, PARAMS, X, weights)
+
+
+def test_a_column_that_is_constant_where_weights_are_positive_is_refused():
+    x = X.copy()
+    x[5:, 1] = 0
+    with pytest.raises(ValueError, match=r"columns \[1\] are constant"):
+        jaxem.fit(MODEL, PARAMS, x, np.arange(20) >= 5)
+
+
+def components(**changes):
+    return PARAMS._replace(components=PARAMS.components._replace(**changes))
+
+
+BAD_PARAMS = {
+    "three components for two": (
+        jaxem.Mixture(np.ones(3) / 3, families.Gaussian(np.zeros((3, 2)), np.array([np.eye(2)] * 3))),
+        r"params\.weights has shape \(3,\), needs \(2,\)",
+    ),
+    "covariance of another form": (components(covariance=np.ones((2, 2))), r"params\.components\.covariance has shape"),
+    "mean of another dimension": (
+        components(mean=np.zeros((2, 3))),
+        r"params\.components\.mean has shape \(2, 3\), needs \(2, 2\)",
+    ),
+    "another record": ((np.ones(2) / 2, np.zeros((2, 2))), "params has structure .*model.init"),
+    "weights that do not sum to one": (PARAMS._replace(weights=np.array([0.5, 0.6])), r"params\.weights must be .*simplex"),
+    "negative weights": (PARAMS._replace(weights=np.array([-0.5, 1.5])), r"params\.weights must be .*simplex"),
+    "NaN mean": (components(mean=np.full((2, 2), np.nan)), r"params\.components\.mean must be finite and real"),
+    "indefinite covariance": (
+        components(covariance=np.array([np.diag([1.0, -1.0])] * 2)),
+        r"params\.components\.covariance must be finite and positive definite",
+    ),
+    "asymmetric covariance": (
+        components(covariance=np.array([[[1.0, 0.5], [0.0, 1.0]]] * 2)),
+        r"params\.components\.covariance must be finite and positive definite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARAMS)
+def test_bad_params_are_refused_by_their_path(case):
+    params, message = BAD_PARAMS[case]
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit(MODEL, params, X)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: families.gaussian("round"), "covariance must be one of 'full', 'tied', 'diag', 'spherical', got 'round'"),
+        (lambda: families.gaussian(variance_floor=-1.0), r"variance_floor is a share .* got -1\.0"),
+        (lambda: jaxem.mixture(families.gaussian(), 0), "num_components must be at least 1, got 0"),
+        (lambda: jaxem.chunked(MODEL, 0), "block_size must be at least 1, got 0"),
+        (lambda: jaxem.from_log_joint(lambda p, x, z: 0.0, num_states=0), "num_states must be at least 1, got 0"),
+        (lambda: jaxem.gradient_m_step(MODEL, num_steps=0), "num_steps must be at least 1, got 0"),
+        (lambda: jaxem.gradient_m_step(MODEL._replace(expected_log_joint=None)), r"model\.expected_log_joint"),
+        (lambda: jaxem.constraints.interval(1, 1), r"needs low < high, got \(1, 1\)"),
+    ],
+)
+def test_bad_constructor_arguments_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("family", "data", "message"),
+    [
+        (families.poisson(), [1, 2, -1, 3], "data needs counts, whole numbers ≥ 0; got values from -1 to 3"),
+        (families.poisson(), [1.5, 2, 1, 3], "data needs counts, whole numbers ≥ 0"),
+        (families.bernoulli(), [0, 1, 2, 1], "data needs zeros and ones; got values from 0 to 2"),
+        (families.bernoulli(), np.zeros((2, 2, 2)), r"needs \(n,\) or \(n, d\)"),
+    ],
+)
+def test_values_outside_the_support_are_refused(family, data, message):
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit_restarts(jaxem.mixture(family, 2), jax.random.key(0), data, num_restarts=2)
+
+
+def test_integers_become_floats_where_that_loses_nothing():
+    counts = np.array([[1, 5], [2, 3], [7, 1], [4, 4], [9, 2]])
+    received = jaxem.fit(MODEL, PARAMS, counts, max_steps=3)
+    expected = jaxem.fit(MODEL, PARAMS, counts.astype(float), max_steps=3)
+    np.testing.assert_array_equal(received.history, expected.history)
+
+
+def test_half_precision_data_are_fitted_in_the_default_precision():
+    fit = jaxem.fit(MODEL, PARAMS, X.astype("float16"), max_steps=3)
+    expected = jaxem.fit(MODEL, PARAMS, X.astype("float16").astype(float), max_steps=3)
+    np.testing.assert_array_equal(fit.history, expected.history)
+
+
+def test_integers_that_would_be_rounded_are_refused():
+    with pytest.raises(ValueError, match="data has integers that float64 cannot hold exactly"):
+        jaxem.fit(MODEL, PARAMS, np.array([[2**60 + 1, 1], [2, 5], [3, 4]]))
+
+
+def test_lists_pandas_like_objects_and_booleans_are_taken():
+    class Frame:
+        def __array__(self, dtype=None, copy=None):
+            return X
+
+    expected = jaxem.fit(MODEL, PARAMS, X, max_steps=3).log_likelihood
+    for data in (X.tolist(), Frame()):
+        np.testing.assert_array_equal(jaxem.fit(MODEL, PARAMS, data, max_steps=3).log_likelihood, expected)
+    flags = jaxem.mixture(families.bernoulli(), 1)
+    fit = jaxem.fit(flags, jaxem.Mixture([1.0], families.Bernoulli([0.5])), np.array([True, False, True, True]))
+    np.testing.assert_allclose(fit.params.components.probs, [0.75])
+
+
+def test_own_models_refuse_data_of_unequal_lengths():
+    model = jaxem.from_log_joint(lambda params, x, z: -((x["a"] - params) ** 2), num_states=1)
+    with pytest.raises(ValueError, match=r"data has arrays of \[2, 3\] rows"):
+        jaxem.fit(model, 0.0, {"a": np.ones(2), "b": np.ones(3)})
+    with pytest.raises(ValueError, match="data has NaN"):
+        jaxem.fit(model, 0.0, {"a": np.array([1, np.nan]), "b": np.ones(2)})

@@ -1,0 +1,52 @@
+"""Blocks of rows change nothing but the memory."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import families
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(103, 5)))
+WEIGHTS = jnp.asarray(np.random.default_rng(1).uniform(size=103))
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 10, 51, 52, 102, 103, 1000])
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
+def test_any_block_size_gives_the_same_e_step_posterior_and_log_prob(form, block_size):
+    model = jaxem.mixture(families.gaussian(form), 3)
+    blocks = jaxem.chunked(model, block_size)
+    params = model.init(jax.random.key(0), X)
+    received, expected = blocks.e_step(params, X, WEIGHTS), model.e_step(params, X, WEIGHTS)
+    chex.assert_trees_all_close(received, expected, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(blocks.posterior(params, X), model.posterior(params, X), atol=1e-13)
+    np.testing.assert_allclose(blocks.log_prob(params, X), model.log_prob(params, X), rtol=1e-12)
+
+
+def test_fit_takes_rows_in_blocks_by_default_and_keeps_the_users_own_block_size():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(10_000, 2)))
+    model = jaxem.mixture(families.gaussian(), 2)
+    params = model.init(jax.random.key(0), x)
+    whole = jaxem.fit(jaxem.chunked(model, 10_000), params, x, tol=-np.inf, max_steps=5)
+    for received in (model, jaxem.chunked(model, 333)):
+        fit = jaxem.fit(received, params, x, tol=-np.inf, max_steps=5)
+        np.testing.assert_allclose(fit.history, whole.history, rtol=1e-12)
+
+
+def test_memory_of_an_e_step_does_not_grow_with_the_number_of_rows():
+    model = jaxem.chunked(jaxem.mixture(families.gaussian(), 8), 512)
+
+    def temporary_bytes(num_rows):
+        x = jax.ShapeDtypeStruct((num_rows, 8), "float32")
+        weights = jax.ShapeDtypeStruct((num_rows,), "float32")
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((16, 8), "float32")))
+        return model.e_step.lower(params, x, weights).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(512 * 64) == temporary_bytes(512 * 1024)
+
+
+def test_a_model_that_carries_its_data_along_is_refused():
+    with pytest.raises(ValueError, match="additive"):
+        jaxem.chunked(jaxem.from_log_joint(lambda params, x, z: -((x - params) ** 2), 1), 10)

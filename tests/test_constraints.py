@@ -1,0 +1,72 @@
+"""Each domain: there and back, what it contains, and how many free parameters it has."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxem import constraints
+
+CASES = {
+    "real": (constraints.real, np.array([[-1.0, 2.0], [0.0, 3.0]]), 4),
+    "positive": (constraints.positive, np.array([0.1, 2.0, 30.0]), 3),
+    "interval": (constraints.interval(-1, 3), np.array([-0.5, 2.9]), 2),
+    "simplex": (constraints.simplex, np.array([[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]]), 4),
+    "positive definite": (constraints.positive_definite, np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 9.0]]]), 6),
+    "ordered": (constraints.ordered, np.array([-3.0, 0.5, 0.6]), 3),
+}
+OUTSIDE = {
+    "real": np.array([np.nan]),
+    "positive": np.array([1.0, -0.1]),
+    "interval": np.array([3.1]),
+    "simplex": np.array([0.5, 0.6]),
+    "positive definite": np.array([[1.0, 2.0], [2.0, 1.0]]),
+    "ordered": np.array([1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_round_trip_changes_nothing(name, dtype):
+    constraint, value, _ = CASES[name]
+    value = jnp.asarray(value, dtype)
+    received = constraint.constrain(constraint.unconstrain(value))
+    assert received.dtype == value.dtype
+    np.testing.assert_allclose(received, value, rtol=100 * jnp.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_unconstrained_value_lands_in_the_domain_and_comes_back(name):
+    constraint, value, _ = CASES[name]
+    shape = constraint.unconstrain(jnp.asarray(value)).shape
+    free = jax.random.normal(jax.random.key(0), shape, "float64")
+    assert constraint.contains(constraint.constrain(free))
+    np.testing.assert_allclose(constraint.unconstrain(constraint.constrain(free)), free, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_free_parameters_are_as_many_as_the_unconstrained_ones(name):
+    constraint, value, expected = CASES[name]
+    assert constraint.num_free(value.shape) == expected
+    assert constraint.unconstrain(jnp.asarray(value)).size == expected
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_lies_outside_is_told(name):
+    constraint = CASES[name][0]
+    assert not constraint.contains(jnp.asarray(OUTSIDE[name]))
+    assert constraint.contains(jnp.asarray(CASES[name][1]))
+
+
+def test_one_constraint_stands_for_a_subtree_and_none_for_real():
+    params = {"a": {"b": jnp.array([1.0]), "c": jnp.array([2.0])}, "d": jnp.array([-1.0])}
+    domains = constraints.broadcast({"a": constraints.positive, "d": constraints.real}, params)
+    assert domains == [constraints.positive, constraints.positive, constraints.real]
+    assert constraints.broadcast(None, params) == [constraints.real] * 3
+
+
+def test_retract_mends_rounding_and_marks_what_lies_outside():
+    params = {"p": jnp.array([0.5, 0.5 + 1e-9]), "s": jnp.array([-1.0])}
+    received = constraints.retract({"p": constraints.simplex, "s": constraints.positive}, params)
+    np.testing.assert_allclose(received["p"].sum(), 1, rtol=1e-15)
+    assert np.isnan(received["s"]).all()

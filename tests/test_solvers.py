@@ -1,0 +1,77 @@
+"""SQUAREM against plain EM."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import Status, families
+from jaxem.solvers import EMMap
+
+
+def london(weights, rates):
+    counts, frequencies = jaxem.datasets.london_times_deaths()
+    start = jaxem.Mixture(np.array(weights), families.Poisson(np.array(rates)))
+    return jaxem.mixture(families.poisson(), 2), start, counts, frequencies
+
+
+def test_squarem_reaches_the_london_times_maximum_in_under_120_evaluations():
+    fit = jaxem.fit(*london([0.5, 0.5], [1.0, 3.0]), solver=jaxem.squarem())
+    assert fit.status == Status.CONVERGED
+    assert abs(fit.log_likelihood - -1989.945859883) < 1e-6
+    np.testing.assert_allclose(fit.params.weights[0], 0.359885, rtol=1e-4)
+    np.testing.assert_allclose(fit.params.components.rate, [1.256095, 2.663403], rtol=1e-5)
+    assert fit.num_evaluations < 120
+    assert np.diff(fit.history[: fit.num_steps + 1]).min() > -1e-11
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
+def test_squarem_never_lowers_the_log_likelihood(form, seed):
+    x = jaxem.datasets.iris()
+    model = jaxem.mixture(families.gaussian(form), 3)
+    fit = jaxem.fit(model, model.init(jax.random.key(seed), x), x, solver=jaxem.squarem())
+    assert fit.status in (Status.CONVERGED, Status.DEGENERATE)
+    assert np.diff(fit.history[: fit.num_steps + 1]).min() > -1e-11
+
+
+def test_squarem_counts_three_evaluations_a_step():
+    model, start, counts, frequencies = london([0.5, 0.5], [1.0, 3.0])
+    fit = jaxem.fit(model, start, counts, frequencies, solver=jaxem.squarem(), tol=-np.inf, max_steps=5)
+    assert fit.num_steps == 5
+    assert fit.num_evaluations == 3 * 6
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_an_empty_component_does_not_stop_the_jumps(empty):
+    weights, rates = np.insert([0.5, 0.5], empty, 0.0), np.insert([1.0, 3.0], empty, 2.0)
+    _, _, counts, frequencies = london([0.5, 0.5], [1.0, 3.0])
+    start = jaxem.Mixture(weights, families.Poisson(rates))
+    fit = jaxem.fit(jaxem.mixture(families.poisson(), 3), start, counts, frequencies, solver=jaxem.squarem())
+    assert fit.status == Status.CONVERGED
+    assert abs(fit.log_likelihood - -1989.945859883) < 1e-6
+    assert fit.num_evaluations < 200
+
+
+def linear_map(evaluated):
+    """A map θ ↦ θ / 2 with log-likelihood -θ²; `evaluated` sees each E-step."""
+    return EMMap(lambda theta: (theta, evaluated(theta)), lambda theta, stats: theta / 2, lambda theta: theta)
+
+
+def test_squarem_solves_a_linear_map_in_one_step():
+    step = jaxem.squarem().step(linear_map(lambda theta: -(theta**2)), jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
+    np.testing.assert_allclose(step[0], 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("value", [-jnp.inf, jnp.nan, -1e6])
+def test_squarem_falls_back_to_two_plain_steps_where_the_jump_is_worse_or_not_finite(value):
+    em_map = linear_map(lambda theta: jnp.where(theta < 1, value, -(theta**2)))
+    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
+    np.testing.assert_allclose(step[0], 2)
+
+
+def test_squarem_falls_back_where_the_jump_leaves_the_domain():
+    em_map = linear_map(lambda theta: -(theta**2))._replace(retract=lambda theta: jnp.where(theta > 1, theta, jnp.nan))
+    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
+    np.testing.assert_allclose(step[0], 2)
