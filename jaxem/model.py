@@ -126,6 +126,9 @@ class Model(NamedTuple):
         return hash((self.e_step, self.m_step))
 
 
+Use = Callable[[Array, Callable[[Array], PyTree]], PyTree]  # what is done with densities and the way to statistics
+
+
 class Family(NamedTuple):
     """The distribution of one component, for all k components at once.
 
@@ -136,8 +139,8 @@ class Family(NamedTuple):
     expected_log_prob  (params, stats) -> scalar Σ_nk r_nk log p(x_n | θ_k)
     sample             (key, params, labels (n,)) -> x
     validate, held     as in Model
-    evaluate           (params, x) -> log_prob and, as a function of the responsibilities, statistics: for a family in which
-                       the two share work over rows; None where they do not
+    evaluate           (params, x, use) -> use(log_prob (n, k), responsibilities (n, k) -> stats): for a family in which the
+                       two share work over rows, or that chooses by `params` how to do it; None where they do not
     """
 
     log_prob: Callable[[PyTree, PyTree], Array]
@@ -149,18 +152,18 @@ class Family(NamedTuple):
     constraints: PyTree
     validate: Validate | None = None
     held: Test | None = None
-    evaluate: Callable[[PyTree, PyTree], tuple[Array, Callable[[Array], PyTree]]] | None = None
+    evaluate: Callable[[PyTree, PyTree, Use], PyTree] | None = None
 
     def __hash__(self) -> int:
         """Hash by two of its functions: trees of constraints may be dicts, which have no hash."""
         return hash((self.log_prob, self.m_step))
 
 
-def evaluate(family: Family, params: PyTree, x: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
-    """Return log p(x_n | θ_k), (n, k), and the function that takes responsibilities (n, k) to statistics."""
+def evaluate(family: Family, params: PyTree, x: PyTree, use: Use) -> PyTree:
+    """Return `use` of log p(x_n | θ_k), (n, k), and of the function that takes responsibilities (n, k) to statistics."""
     if family.evaluate is not None:
-        return family.evaluate(params, x)
-    return family.log_prob(params, x), lambda responsibilities: family.statistics(params, x, responsibilities)
+        return family.evaluate(params, x, use)
+    return use(family.log_prob(params, x), lambda responsibilities: family.statistics(params, x, responsibilities))
 
 
 def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,39 +6,49 @@ the exact pass otherwise.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 FEW_COORDINATES = 4  # up to which the exact pass is the faster one
 
+Moments = Callable[[Array], tuple[Array, Array]]
 
-def squares(x: Array, mean: Array, precision: Array) -> tuple[Array, Callable[[Array, Array], Array]]:
-    """Return Σ_j p_kj (x_nj - μ_kj)² (k, n), and the function that sums squares over rows.
 
-    x (n, d), mean and precision (k, d). The function takes responsibilities (n, k) and their shift (k, d) =
-    Σ_n r_nk (x_n - μ_k), and returns Σ_n r_nk (x_nj - μ_kj)² (k, d).
+def with_squares(x: Array, mean: Array, precision: Array, use: Callable[[Array, Moments], Any]) -> Any:
+    """Return `use` of Σ_j p_kj (x_nj - μ_kj)² (k, n), and of a function that takes responsibilities to moments.
+
+    x (n, d), mean and precision (k, d). From responsibilities (n, k) the function computes Σ_n r_nk (x_n - μ_k) and
+    Σ_n r_nk (x_nj - μ_kj)², (k, d) each. `use` is traced once for each of the two ways, of which one is taken, so that
+    the choice is made once for a block of rows.
     """
     centre = lax.stop_gradient(mean.mean(0, keepdims=True))
     rows, m = x - centre, mean - centre
+    dim = x.shape[1]
+
+    def by_products() -> Any:
+        """Both are one product with rows (x², x, 1)."""
+        powers = jnp.concatenate([rows**2, rows, jnp.ones_like(rows[:, :1])], 1)
+        coefficients = jnp.concatenate([precision, -2 * m * precision, (m**2 * precision).sum(1, keepdims=True)], 1)
+
+        def moments(responsibilities: Array) -> tuple[Array, Array]:
+            second, first, count = jnp.split(responsibilities.T @ powers, [dim, 2 * dim], 1)
+            shift = first - count * m
+            return shift, second - m * (2 * shift + count * m)
+
+        return use(coefficients @ powers.T, moments)
+
+    def exactly() -> Any:
+        square = (rows.T[None] - m[:, :, None]) ** 2
+
+        def moments(responsibilities: Array) -> tuple[Array, Array]:
+            shift = responsibilities.T @ rows - responsibilities.sum(0)[:, None] * m
+            return shift, (responsibilities.T[:, None, :] * square).sum(2)
+
+        return use((square * precision[:, :, None]).sum(1), moments)
+
+    if dim <= FEW_COORDINATES:
+        return exactly()
     near = lax.stop_gradient(precision * m**2).max() <= 0.25 / jnp.sqrt(jnp.finfo(m.dtype).eps)
-
-    def choose(by_products: Callable[[], Array], exact: Callable[[], Array]) -> Array:
-        return exact() if m.shape[1] <= FEW_COORDINATES else lax.cond(near, by_products, exact)
-
-    def exact_distances() -> Array:
-        return ((rows.T[None] - m[:, :, None]) ** 2 * precision[:, :, None]).sum(1)
-
-    def distances_by_products() -> Array:
-        return precision @ (rows**2).T - 2 * (m * precision) @ rows.T + (m**2 * precision).sum(1)[:, None]
-
-    def sums(responsibilities: Array, shift: Array) -> Array:
-        def exact_sums() -> Array:
-            return (responsibilities.T[:, None, :] * (rows.T[None] - m[:, :, None]) ** 2).sum(2)
-
-        def sums_by_products() -> Array:
-            return responsibilities.T @ rows**2 - m * (2 * shift + responsibilities.sum(0)[:, None] * m)
-
-        return choose(sums_by_products, exact_sums)
-
-    return choose(distances_by_products, exact_distances), sums
+    return lax.cond(near, by_products, exactly)

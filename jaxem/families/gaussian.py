@@ -21,8 +21,8 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxem import constraints, initialize
 from jaxem.boundary import as_floating, check_rank, column_ranges, is_traced
-from jaxem.families.distances import squares
-from jaxem.model import Family
+from jaxem.families.distances import Moments, with_squares
+from jaxem.model import Family, PyTree, Use
 
 LOG_2PI = 1.8378770664093453
 
@@ -53,13 +53,13 @@ class GaussianStats(NamedTuple):
     scatter: Array
 
 
-Scatter = Callable[[Array, Array], Array]  # (responsibilities (n, k), shift (k, d)) -> S
+UseMoments = Callable[[Array, Moments], PyTree]  # what is done with log-densities (n, k) and the way to shift and scatter
 
 
 class _Form(NamedTuple):
     """What sets one form of covariance apart from the others; S stands for a scatter in that form."""
 
-    evaluate: Callable[[Gaussian, Array], tuple[Array, Scatter]]  # (params, x) -> log-density (n, k), scatter about the means
+    evaluate: Callable[[Gaussian, Array, UseMoments], PyTree]
     outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
     variances: Callable[[Array], Array]  # S -> its diagonal summed over components, (d,) or its mean
     covariance: Callable[[Array, Array], Array]  # (S, count) -> the unconstrained maximizer
@@ -91,16 +91,15 @@ def gaussian(covariance: str = "full", variance_floor: float | None = None) -> F
 def _gaussian(covariance: str, variance_floor: float | None) -> Family:
     form = _FORMS[covariance]
 
-    def evaluate(params: Gaussian, x: Array) -> tuple[Array, Callable[[Array], GaussianStats]]:
-        log_prob, scatter = form.evaluate(params, x)
-        amid = _amid(params.mean)
+    def evaluate(params: Gaussian, x: Array, use: Use) -> PyTree:
+        def summarize(log_prob: Array, moments: Moments) -> PyTree:
+            def statistics(responsibilities: Array) -> GaussianStats:
+                counts = responsibilities.sum(0)
+                return GaussianStats(counts, counts[:, None] * params.mean, *moments(responsibilities))
 
-        def statistics(responsibilities: Array) -> GaussianStats:
-            counts = responsibilities.sum(0)
-            shift = responsibilities.T @ (x - amid) - counts[:, None] * (params.mean - amid)
-            return GaussianStats(counts, counts[:, None] * params.mean, shift, scatter(responsibilities, shift))
+            return use(log_prob, statistics)
 
-        return log_prob, statistics
+        return form.evaluate(params, x, summarize)
 
     def about(stats: GaussianStats, delta: Array) -> Array:
         """Return the scatter about means moved by delta (k, d): S - δsᵀ - sδᵀ + N δδᵀ, s the shift."""
@@ -136,8 +135,8 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
         return params.mean[labels] + jnp.einsum("nij,nj->ni", factor[labels], noise)
 
     return Family(
-        log_prob=lambda params, x: evaluate(params, x)[0],
-        statistics=lambda params, x, responsibilities: evaluate(params, x)[1](responsibilities),
+        log_prob=lambda params, x: evaluate(params, x, lambda log_prob, _: log_prob),
+        statistics=lambda params, x, r: evaluate(params, x, lambda _, statistics: statistics(r)),
         m_step=lambda params, stats: estimate(params, stats)[0],
         init=init,
         expected_log_prob=expected_log_prob,
@@ -229,23 +228,26 @@ def _hold_variance(variance: Array, total: Array, floor: float | None) -> tuple[
     return jnp.where(low, least, variance), low.reshape(low.shape[0], -1).any(1)
 
 
-def _full(params: Gaussian, x: Array) -> tuple[Array, Scatter]:
-    """Whiten rows, z = L⁻¹ (x - μ), by one product for all components.
+def _full(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
+    """Whiten rows, z = L⁻¹ (x - μ), by one product for all components, of rows with a one at their end.
 
-    The scatter is L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ) with c amid the means: one more product, and both sums take the same
-    z, so that its rounding cancels.
+    With c amid the means, shift is L Σ r z and scatter L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ): one more product with the same
+    rows gives both sums, and as they take the same z its rounding cancels.
     """
     k, dim = params.mean.shape
     lower, inverse, log_determinant = _factor(params.covariance)
-    rows, offset = x - _amid(params.mean), params.mean - _amid(params.mean)
-    z = (inverse.reshape(k * dim, dim) @ rows.T).reshape(k, dim, -1) - inverse @ offset[:, :, None]
+    offset = params.mean - _amid(params.mean)
+    rows = jnp.concatenate([x - _amid(params.mean), jnp.ones_like(x[:, :1])], 1)
+    whiten = jnp.concatenate([inverse, -inverse @ offset[:, :, None]], 2)
+    z = (whiten.reshape(k * dim, dim + 1) @ rows.T).reshape(k, dim, -1)
 
-    def scatter(responsibilities: Array, shift: Array) -> Array:
+    def moments(responsibilities: Array) -> tuple[Array, Array]:
         weighted = (responsibilities.T[:, None, :] * z).reshape(k * dim, -1)
-        correction = weighted.sum(1).reshape(k, dim, 1) * offset[:, None, :]
-        return _symmetric(lower @ ((weighted @ rows).reshape(k, dim, dim) - correction))
+        sums = (weighted @ rows).reshape(k, dim, dim + 1)
+        first, second = sums[:, :, dim:], sums[:, :, :dim]
+        return (lower @ first)[:, :, 0], _symmetric(lower @ (second - first * offset[:, None, :]))
 
-    return _log_normal((z**2).sum(1), log_determinant, dim), scatter
+    return use(_log_normal((z**2).sum(1), log_determinant, dim), moments)
 
 
 def _full_energy(covariance: Array, scatter: Array, count: Array, dim: int) -> Array:
@@ -253,7 +255,7 @@ def _full_energy(covariance: Array, scatter: Array, count: Array, dim: int) -> A
     return (count * log_determinant + ((inverse @ scatter) * inverse).sum((-2, -1))).sum()
 
 
-def _tied(params: Gaussian, x: Array) -> tuple[Array, Scatter]:
+def _tied(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
     """Whiten rows and means by the common factor.
 
     The scatter is Σ_n w eeᵀ + ½ Σ_jk c_jk (μ_j - μ_k)(μ_j - μ_k)ᵀ, sums of squares that cannot cancel: w_n = Σ_k r_nk,
@@ -262,17 +264,21 @@ def _tied(params: Gaussian, x: Array) -> tuple[Array, Scatter]:
     k, dim = params.mean.shape
     _, inverse, log_determinant = _factor(params.covariance)
     rows, offset = x - _amid(params.mean), params.mean - _amid(params.mean)
-    distance, _ = squares(rows @ inverse.T, offset @ inverse.T, jnp.ones_like(offset))
 
-    def scatter(responsibilities: Array, shift: Array) -> Array:
+    def moments(responsibilities: Array) -> tuple[Array, Array]:
         weights = responsibilities.sum(1, keepdims=True)
         share = responsibilities / _positive(weights)
         residual = rows - share @ offset
         overlap = (responsibilities.T @ share).reshape(k * k, 1)
         between = (offset[:, None, :] - offset[None, :, :]).reshape(k * k, dim)
-        return (weights * residual).T @ residual + 0.5 * (overlap * between).T @ between
+        scatter = (weights * residual).T @ residual + 0.5 * (overlap * between).T @ between
+        shift = responsibilities.T @ rows - responsibilities.sum(0)[:, None] * offset
+        return shift, scatter
 
-    return _log_normal(distance, log_determinant, dim), scatter
+    def density(distance: Array, _: Moments) -> PyTree:
+        return use(_log_normal(distance, log_determinant, dim), moments)
+
+    return with_squares(rows @ inverse.T, offset @ inverse.T, jnp.ones_like(offset), density)
 
 
 def _tied_energy(covariance: Array, scatter: Array, count: Array, dim: int) -> Array:
@@ -280,19 +286,22 @@ def _tied_energy(covariance: Array, scatter: Array, count: Array, dim: int) -> A
     return count.sum() * log_determinant + ((inverse @ scatter) * inverse).sum()
 
 
-def _diag(params: Gaussian, x: Array) -> tuple[Array, Scatter]:
-    distance, sums = squares(x, params.mean, 1 / params.covariance)
-    return _log_normal(distance, jnp.log(params.covariance).sum(1), x.shape[1]), sums
+def _diag(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
+    def density(distance: Array, moments: Moments) -> PyTree:
+        return use(_log_normal(distance, jnp.log(params.covariance).sum(1), x.shape[1]), moments)
+
+    return with_squares(x, params.mean, 1 / params.covariance, density)
 
 
-def _spherical(params: Gaussian, x: Array) -> tuple[Array, Scatter]:
-    precision = jnp.broadcast_to(1 / params.covariance[:, None], params.mean.shape)
-    distance, _ = squares(x, params.mean, precision)
+def _spherical(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
+    def density(distance: Array, moments: Moments) -> PyTree:
+        def averaged(responsibilities: Array) -> tuple[Array, Array]:
+            shift, squares = moments(responsibilities)
+            return shift, squares.mean(1)
 
-    def scatter(responsibilities: Array, shift: Array) -> Array:
-        return (responsibilities.T * distance).sum(1) * params.covariance / x.shape[1]
+        return use(_log_normal(distance, x.shape[1] * jnp.log(params.covariance), x.shape[1]), averaged)
 
-    return _log_normal(distance, x.shape[1] * jnp.log(params.covariance), x.shape[1]), scatter
+    return with_squares(x, params.mean, jnp.broadcast_to(1 / params.covariance[:, None], params.mean.shape), density)
 
 
 _FORMS = {

@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.boundary import as_floating, at_least_one, is_traced
-from jaxem.model import Family, Model, PyTree, evaluate, in_full_precision, normalize, num_rows, unit_weights, weighted_log
+from jaxem.model import Family, Model, PyTree, Use, evaluate, in_full_precision, normalize, num_rows, unit_weights, weighted_log
 
 
 class Mixture(NamedTuple):
@@ -43,34 +43,41 @@ def mixture(family: Family, num_components: int) -> Model:
 
 @lru_cache
 def _mixture(family: Family, num_components: int) -> Model:
-    def joint(params: Mixture, data: PyTree) -> tuple[Array, Callable[[Array], MixtureStats]]:
-        """Log p(x_n, z = k) (k, n): rows run along the last axis, where arithmetic over them is fastest. And statistics."""
-        log_density, statistics = evaluate(family, params.components, data)
+    def with_joint(params: Mixture, data: PyTree, use: Use) -> PyTree:
+        """Use log p(x_n, z = k) (k, n), and statistics of the same shape of responsibilities.
 
-        def summarize(responsibilities: Array) -> MixtureStats:
-            return MixtureStats(responsibilities.sum(1), statistics(responsibilities.T))
+        Rows run along the last axis, where arithmetic over them is fastest.
+        """
 
-        return log_density.T + jnp.log(params.weights)[:, None], summarize
+        def label(log_density: Array, statistics: Callable[[Array], PyTree]) -> PyTree:
+            return use(
+                log_density.T + jnp.log(params.weights)[:, None],
+                lambda responsibilities: MixtureStats(responsibilities.sum(1), statistics(responsibilities.T)),
+            )
+
+        return evaluate(family, params.components, data, label)
 
     @jax.jit
     @in_full_precision
     def posterior(params: Mixture, data: PyTree) -> Array:
-        return normalize(joint(params, data)[0])[0].T
+        return with_joint(params, data, lambda log_joint, _: normalize(log_joint)[0].T)
 
     @jax.jit
     @in_full_precision
     def log_prob(params: Mixture, data: PyTree) -> Array:
-        return normalize(joint(params, data)[0])[1]
+        return with_joint(params, data, lambda log_joint, _: normalize(log_joint)[1])
 
     def statistics(params: Mixture, data: PyTree, weights: Array, posterior: Array) -> MixtureStats:
-        return joint(params, data)[1](weights[None] * posterior.T)
+        return with_joint(params, data, lambda _, summarize: summarize(weights[None] * posterior.T))
 
     @jax.jit
     @in_full_precision
     def e_step(params: Mixture, data: PyTree, weights: Array) -> tuple[MixtureStats, Array]:
-        log_joint, summarize = joint(params, data)
-        shares, log_probs = normalize(log_joint)
-        return summarize(weights[None] * shares), jnp.where(weights > 0, weights * log_probs, 0).sum()
+        def expect(log_joint: Array, summarize: Callable[[Array], MixtureStats]) -> tuple[MixtureStats, Array]:
+            shares, log_probs = normalize(log_joint)
+            return summarize(weights[None] * shares), jnp.where(weights > 0, weights * log_probs, 0).sum()
+
+        return with_joint(params, data, expect)
 
     @jax.jit
     @in_full_precision
