@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 SETTLE = 0.2  # seconds before each run, for the thread pools of the one before to stop spinning
 PATIENCE = 900  # seconds that a process of its own may take
-THREADED = ("scikit-learn", "pomegranate")  # their thread pools can be told how many; small problems run better on one
+THREADED = ("scikit-learn", "pomegranate")  # timed on all cores, as they come, and on one thread, which often suits them better
 
 
 class Timing(NamedTuple):
@@ -24,7 +24,6 @@ class Timing(NamedTuple):
     seconds: list[float]
     result: Any
     failure: str | None = None
-    threads: dict[str, float] | None = None  # seconds by number of threads, of the calls that chose among them
 
     @property
     def median(self) -> float:
@@ -35,8 +34,7 @@ class Timing(NamedTuple):
         if self.failure:
             return {"failure": self.failure}
         spread = {"median": self.median, "min": min(self.seconds), "max": max(self.seconds)}
-        chosen = {"threads_tried": self.threads} if self.threads else {}
-        return {"first_call": self.first_call, "seconds": self.seconds, **spread, **chosen}
+        return {"first_call": self.first_call, "seconds": self.seconds, **spread}
 
 
 def timed(run: Callable[[], Any], before: Callable[[], Any] = gc.collect) -> tuple[float, Any]:
@@ -48,14 +46,20 @@ def timed(run: Callable[[], Any], before: Callable[[], Any] = gc.collect) -> tup
     return time.perf_counter() - start, result
 
 
+def on_one_thread(name: str) -> str:
+    """Return the name under which a contender with a thread pool is timed on one thread."""
+    return f"{name}, one thread"
+
+
 def in_turn(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
     """Warm every contender up with one call, then time them in turn, `repeats` rounds, so that drift meets all alike."""
-    tried = {name: _threads_tried(run) for name, run in contenders.items() if name.startswith(THREADED)}
-    runs = {
-        name: on_threads(run, min(tried[name], key=tried[name].get)) if tried.get(name) else run
-        for name, run in contenders.items()
-    }
-    timings = {name: _first_call(run)._replace(threads=tried.get(name)) for name, run in runs.items()}
+    runs = {}
+    for name, run in contenders.items():
+        if name.startswith(THREADED):
+            runs |= {name: on_threads(run, os.cpu_count() or 1), on_one_thread(name): on_threads(run, 1)}
+        else:
+            runs[name] = run
+    timings = {name: _first_call(run) for name, run in runs.items()}
     for _ in range(repeats):
         for name, run in runs.items():
             if not timings[name].failure:
@@ -73,24 +77,18 @@ def _first_call(run: Callable[[], Any]) -> Timing:
     return Timing(seconds, [], result)
 
 
-def on_threads(run: Callable[[], Any], count: str) -> Callable[[], Any]:
+def on_threads(run: Callable[[], Any], count: int) -> Callable[[], Any]:
     """Return `run` with the thread pools of BLAS, OpenMP and torch limited to `count` threads."""
 
     def limited() -> Any:
         from threadpoolctl import threadpool_limits
 
         if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(int(count))
-        with threadpool_limits(int(count)):
+            sys.modules["torch"].set_num_threads(count)
+        with threadpool_limits(count):
             return run()
 
     return limited
-
-
-def _threads_tried(run: Callable[[], Any]) -> dict[str, float]:
-    """Return the seconds of a call on one thread and of one on all cores, so that a peer is timed at its better."""
-    times = {count: _first_call(on_threads(run, count)) for count in sorted({"1", str(os.cpu_count())})}
-    return {count: timing.first_call for count, timing in times.items() if not timing.failure}
 
 
 def resident(field: str) -> int:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import Timing
+from benchmarks.measure import Timing, on_one_thread
 from benchmarks.peers import LIBRARIES
 from benchmarks.problems import Size
 
@@ -79,22 +79,27 @@ def cells(timings: dict[str, Timing]) -> dict[str, str]:
             return f"failed: {timing.failure}"
         if name == "jaxem":
             return seconds(timing.median)
-        return against(timing.median, timings["jaxem"].median) + threads(timing)
+        return beside(name, timings, timings["jaxem"].median)
 
     return {name: cell(name) for name in LIBRARIES}
 
 
-def threads(timing: Timing) -> str:
-    """Return on how many threads a peer was timed, and what the one call on another number of threads took."""
-    tried = sorted(timing.threads or {}, key=(timing.threads or {}).__getitem__)
-    return f", {tried[0]} threads; {tried[1]} threads: {seconds(timing.threads[tried[1]])}" if len(tried) > 1 else ""
+def beside(name: str, timings: dict[str, Timing], base: float) -> str:
+    """Return a peer's time and its multiple of `base`, on all cores and, where it was timed there, on one thread."""
+    alone = timings.get(on_one_thread(name))
+    single = f"; one thread {against(alone.median, base)}" if alone and not alone.failure else ""
+    return against(timings[name].median, base) + single
 
 
 def target(multiples: dict[str, float], at_least: float | None) -> str:
     """Return whether scikit-learn takes `at_least` times as long, and whether every other peer takes longer."""
-    goals = {f"≥ {at_least}× scikit-learn": multiples.get("scikit-learn", 0.0) >= at_least} if at_least else {}
-    others = {f"ahead of {name}": times > 1 for name, times in multiples.items() if not (at_least and name == "scikit-learn")}
-    return "; ".join(verdict(goal, met) for goal, met in (goals | others).items())
+
+    def goal(name: str, times: float) -> str:
+        if at_least and name.startswith("scikit-learn"):
+            return verdict(f"≥ {at_least}× {name}", times >= at_least)
+        return verdict(f"ahead of {name}", times > 1)
+
+    return "; ".join(goal(name, times) for name, times in multiples.items())
 
 
 def verdict(target: str, met: bool) -> str:
@@ -131,7 +136,7 @@ def summary(origin: dict[str, Any]) -> str:
     machine = f"{origin['cpu']}, {origin['cores']} cores, {megabytes(origin['memory_bytes'])}"
     method = (
         f"Medians of {origin['repeats']} runs in turn after a warm-up; in brackets, how many times jaxem's; "
-        "libraries with thread pools at their better number of threads."
+        "libraries with thread pools on all cores, as they come, and on one thread."
     )
     return f"{method} {machine}; Python {origin['python']}, {packages}; {origin['date']}."
 
