@@ -59,7 +59,7 @@ def peak_memory(library: str, n: int, d: int, k: int, steps: int) -> dict[str, A
     starts = [problems.start_at_rows(0, x, k, "full")]
     fit = peers.installed()[library](x, "full", starts, peers.Stop(steps))
     if library.startswith(measure.THREADED):
-        fit = measure.on_threads(fit, "1")  # more would only take longer where cores are busy
+        fit = measure.on_threads(fit, 1)  # more would only take longer where cores are busy
     peaks = [measure.peak_beyond(fit) for _ in range(2)]
     return {"first_fit": peaks[0], "second_fit": peaks[1], "data": x.nbytes, "held_with_data": held, "n": n}
 

@@ -46,6 +46,11 @@ def timed(run: Callable[[], Any], before: Callable[[], Any] = gc.collect) -> tup
     return time.perf_counter() - start, result
 
 
+def num_cores() -> int:
+    """Return on how many cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def on_one_thread(name: str) -> str:
     """Return the name under which a contender with a thread pool is timed on one thread."""
     return f"{name}, one thread"
@@ -56,7 +61,7 @@ def in_turn(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str,
     runs = {}
     for name, run in contenders.items():
         if name.startswith(THREADED):
-            runs |= {name: on_threads(run, os.cpu_count() or 1), on_one_thread(name): on_threads(run, 1)}
+            runs |= {name: on_threads(run, num_cores()), on_one_thread(name): on_threads(run, 1)}
         else:
             runs[name] = run
     timings = {name: _first_call(run) for name, run in runs.items()}

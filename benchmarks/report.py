@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import Timing, on_one_thread
+from benchmarks.measure import Timing, num_cores, on_one_thread
 from benchmarks.peers import LIBRARIES
 from benchmarks.problems import Size
 
@@ -70,22 +70,17 @@ def ratios(timings: dict[str, Timing]) -> dict[str, float]:
 
 def cells(timings: dict[str, Timing]) -> dict[str, str]:
     """Return what the table says of each library: its time, that it failed, or that it is not installed."""
-
-    def cell(name: str) -> str:
-        if name not in timings:
-            return "not installed"
-        timing = timings[name]
-        if timing.failure:
-            return f"failed: {timing.failure}"
-        if name == "jaxem":
-            return seconds(timing.median)
-        return beside(name, timings, timings["jaxem"].median)
-
-    return {name: cell(name) for name in LIBRARIES}
+    ours = timings["jaxem"].median
+    peers = {name: cell(name, timings, ours) for name in LIBRARIES if name != "jaxem"}
+    return {"jaxem": seconds(ours), **peers}
 
 
-def beside(name: str, timings: dict[str, Timing], base: float) -> str:
+def cell(name: str, timings: dict[str, Timing], base: float) -> str:
     """Return a peer's time and its multiple of `base`, on all cores and, where it was timed there, on one thread."""
+    if name not in timings:
+        return "not installed"
+    if timings[name].failure:
+        return f"failed: {timings[name].failure}"
     alone = timings.get(on_one_thread(name))
     single = f"; one thread {against(alone.median, base)}" if alone and not alone.failure else ""
     return against(timings[name].median, base) + single
@@ -122,7 +117,7 @@ def provenance(repeats: int, quick: bool) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load_average_before": os.getloadavg(),
         "repeats": repeats,

@@ -17,7 +17,7 @@ from benchmarks import peers
 from benchmarks.measure import Timing, in_turn, on_one_thread, timed
 from benchmarks.peers import Outcome, Stop
 from benchmarks.problems import Size, Solution, clusters, log_likelihood
-from benchmarks.report import Line, Options, Row, beside, cells, nats, ratios, seconds, target
+from benchmarks.report import Line, Options, Row, cell, cells, nats, ratios, seconds, target
 
 TOL = 1e-6  # nats per row: about what float32 can tell
 MAX_STEPS = 10_000
@@ -39,14 +39,15 @@ def restarts(
     starts = [_solution(model.init(k, jnp.asarray(x))) for k in jax.random.split(key, num_restarts)]
     others = {name: fits for name, fits in peers.installed().items() if name != "jaxem"}
     same = {name: fits(x, "full", starts, Stop(MAX_STEPS, TOL, RIDGE)) for name, fits in others.items()}
-    timings = in_turn({ALL: all_run, SHORT: some_continued, N_INIT: _n_init(x, size.k, num_restarts), **same}, options.repeats)
+    beside = {N_INIT: _n_init(x, size.k, num_restarts)} if "scikit-learn" in others else {}
+    timings = in_turn({ALL: all_run, SHORT: some_continued, **beside, **same}, options.repeats)
     cold = [timed(all_run, jax.clear_caches)[0] for _ in range(options.repeats)]
 
     endings = {name: _searched(timings[name].result, x) for name in (ALL, SHORT)}
-    endings[N_INIT] = _initialized(timings[N_INIT].result, x)
+    endings |= {name: _initialized(timings[name].result, x) for name in beside}
     endings |= {name: _fitted(timings[name].result, x) for name in same if not timings[name].failure}
-    columns = {name: t for name, t in timings.items() if name not in (SHORT, N_INIT, on_one_thread(N_INIT))}
-    peer = {name: timings[name] for name in (N_INIT, on_one_thread(N_INIT))}
+    peer = {name: timings[name] for name in (N_INIT, on_one_thread(N_INIT)) if name in timings}
+    columns = {name: timing for name, timing in timings.items() if name not in (SHORT, *peer)}
     compiled, short, first = timings[ALL].median, timings[SHORT].median, statistics.median(cold)
     record = {
         "size": size._asdict(),
@@ -118,7 +119,7 @@ def _fitted(outcomes: list[Outcome], x: np.ndarray) -> dict[str, Any]:
     """Return where the fits of a peer from all starts ended."""
     ends = [log_likelihood(outcome.solution, x) for outcome in outcomes if outcome.solution]
     steps = sum(outcome.num_steps for outcome in outcomes)
-    return {"log_likelihood": max(ends), "steps": steps, "failed": len(outcomes) - len(ends)}
+    return {"log_likelihood": max(ends, default=float("nan")), "steps": steps, "failed": len(outcomes) - len(ends)}
 
 
 def _multiples(peer: dict[str, Timing], base: float) -> dict[str, float]:
@@ -127,7 +128,8 @@ def _multiples(peer: dict[str, Timing], base: float) -> dict[str, float]:
 
 def _line(label: str, ours: float, peer: dict[str, Timing], at_least: float | None, ending: str) -> Line:
     goal = target(_multiples(peer, ours), at_least) if at_least else ""
-    return Line(label, {"jaxem": seconds(ours), "scikit-learn": beside(N_INIT, peer, ours)}, goal, ending)
+    theirs = {"scikit-learn": cell(N_INIT, peer, ours)} if peer else {}
+    return Line(label, {"jaxem": seconds(ours), **theirs}, goal, ending)
 
 
 def _ending(end: dict[str, Any]) -> str:
@@ -135,7 +137,8 @@ def _ending(end: dict[str, Any]) -> str:
 
 
 def _both(endings: dict[str, dict[str, Any]], name: str) -> str:
-    return f"{_ending(endings[name])}; n_init {_ending(endings[N_INIT])}"
+    theirs = f"; n_init {_ending(endings[N_INIT])}" if N_INIT in endings else ""
+    return _ending(endings[name]) + theirs
 
 
 def _all(endings: dict[str, dict[str, Any]], columns: dict[str, Timing]) -> str:

@@ -19,8 +19,8 @@ from jaxem.datasets import csv_file
 from jaxem.models.mixture import mixture
 from jaxem.shell import picture
 from jaxem.shell.files import check_target, write_whole
-from jaxem.shell.report import full_covariances, model_report, table_report
-from jaxem.shell.search import Candidate, choose, search
+from jaxem.shell.report import model_report, table_report
+from jaxem.shell.search import Candidate, preferred, search
 from jaxem.shell.table import Table, check_table, read_table
 
 DESCRIPTION = """\
@@ -144,7 +144,7 @@ def _run(job: Job) -> Candidate | None:
     title = f"{job.source}: {len(values)} rows of {', '.join(job.table.names)}"
     how = f"{job.covariance} covariance; {job.num_restarts} random start{'s'[: job.num_restarts - 1]} each; {values.dtype}"
     candidates = search(job.covariance, values, job.counts, job.seed, job.num_restarts, _progress(len(job.counts)))
-    chosen = choose(candidates)
+    chosen = preferred(candidates)
     _show(f"{title}\n{how}\n\n{table_report(candidates, chosen)}\n\n{model_report(chosen, job.table, len(candidates))}\n")
     if chosen:
         _write(job, candidates, chosen)
@@ -192,7 +192,7 @@ def _save(file: BinaryIO, job: Job, candidates: Sequence[Candidate], chosen: Can
         weights=np.asarray(best.params.weights),
         mean=np.asarray(best.params.components.mean),
         covariance=np.asarray(best.params.components.covariance),
-        full_covariance=full_covariances(best.params),
+        full_covariance=chosen.covariances,
         covariance_form=job.covariance,
         log_likelihood=float(best.log_likelihood),
         bic=chosen.bic,

@@ -101,12 +101,18 @@ def _all_finite(x: Array) -> Array:
     return jnp.isfinite(x).all()
 
 
-def _check_rows(data: PyTree) -> PyTree:
+def check_rows(data: PyTree) -> PyTree:
+    """Return data of any kind with all floats in one dtype of full precision, integers as they are.
+
+    Raises ValueError for NaN, infinity, and what is no number.
+    """
     for leaf in jax.tree.leaves(data):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not is_traced(leaf) and not look(_all_finite, leaf):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        if not floating and leaf.dtype.kind not in "biu":
+            raise ValueError(f"data has dtype {leaf.dtype}, needs numbers: convert it, e.g. np.asarray(data, float).")
+        if floating and not is_traced(leaf) and not look(_all_finite, leaf):
             raise ValueError("data has NaN or infinite values: drop or impute those rows.")
-    floating = [leaf.dtype for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    dtype = jnp.result_type(float) if not floating else max(floating, key=lambda dtype: jnp.finfo(dtype).bits)
+    dtype = unit_weights(data).dtype
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else None), data)
 
 
@@ -146,7 +152,7 @@ def check_data(model: Model, data: PyTree, weights: Any) -> tuple[PyTree, Array]
     num_rows = _num_rows(data)
     if weights is not None:
         weights = _check_weights(weights, num_rows)
-    data = model.validate(data, weights) if model.validate else _check_rows(data)
+    data = model.validate(data, weights) if model.validate else check_rows(data)
     expected = unit_weights(data)
     return data, expected if weights is None else weights.astype(expected.dtype)
 
@@ -159,7 +165,10 @@ def _is_list(node: object) -> bool:
 def _check_shapes(model: Model, params: PyTree, data: PyTree, weights: Array) -> None:
     if model.init is None:
         return
-    expected = jax.eval_shape(model.init, jax.random.key(0), data, weights)
+    try:
+        expected = jax.eval_shape(model.init, jax.random.key(0), data, weights)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        return  # an init that looks at values, and so cannot tell shapes alone
     received_structure, needed_structure = jax.tree.structure(params), jax.tree.structure(expected)
     if str(received_structure) != str(needed_structure):
         raise ValueError(
@@ -189,10 +198,40 @@ def _check_domain(model: Model, params: PyTree) -> None:
             )
 
 
+def check_steps(model: Model, params: PyTree, data: PyTree, weights: Array) -> None:
+    """Raise ValueError unless the E-step gives a scalar log-likelihood and the M-step params like those it was given."""
+    stats, log_likelihood = jax.eval_shape(model.e_step, params, data, weights)
+    if (log_likelihood.shape, log_likelihood.dtype) != ((), weights.dtype):
+        raise ValueError(
+            f"model.e_step returns a log-likelihood of shape {log_likelihood.shape} and dtype {log_likelihood.dtype}, "
+            f"needs a scalar of {weights.dtype}, the dtype of the data."
+        )
+    received = jax.eval_shape(model.m_step, params, stats)
+    structure, needed = jax.tree.structure(received), jax.tree.structure(params)
+    if str(structure) != str(needed):
+        raise ValueError(f"model.m_step returns params of structure {structure}, needs {needed}.")
+    for (path, new), old in zip(jax.tree.leaves_with_path(received), jax.tree.leaves(params), strict=True):
+        if (new.shape, new.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"model.m_step returns params{jax.tree_util.keystr(path)} of shape {new.shape} and dtype {new.dtype}, "
+                f"needs {old.shape} and {old.dtype}."
+            )
+
+
+def check_key(key: Any) -> None:
+    """Raise ValueError unless `key` is one random key, of the new style or the old."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    old = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    if not (new or old):
+        got = repr(key) if shape is None else f"an array of dtype {dtype} and shape {shape}"
+        raise ValueError(f"key must be one random key, such as jax.random.key(0), got {got}.")
+
+
 def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return params in the dtype of the weights; raise ValueError where a shape or a domain is wrong."""
     params = jax.tree.map(lambda leaf: as_floating(leaf, "params").astype(weights.dtype), params, is_leaf=_is_list)
     _check_shapes(model, params, data, weights)
     if not is_traced(params):
         _check_domain(model, params)
-    return params
+    return constraints.mend(model.constraints, params)

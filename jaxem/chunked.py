@@ -1,13 +1,15 @@
 """How the E-step runs: a loop over blocks of rows, so that memory beyond the data does not grow with n."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxem.boundary import at_least_one
-from jaxem.model import LogProb, Model, Posterior, PyTree, num_rows
+from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Statistics, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
 ACCELERATOR_BLOCK_SIZE = 1 << 17
@@ -34,7 +36,7 @@ def _rows(data: PyTree, start: Array, size: int) -> PyTree:
 
 
 def chunked(model: Model, block_size: int) -> Model:
-    """Return `model` with its E-step, `log_prob` and `posterior` computed over blocks of at most `block_size` rows.
+    """Return `model` with its E-step and all else that a posterior enters computed over blocks of at most `block_size` rows.
 
     The last block slides back to stay inside the data, and rows already seen weigh nothing there (law 1), so nothing is
     copied or padded. Raises ValueError for a model whose statistics are not additive.
@@ -44,30 +46,44 @@ def chunked(model: Model, block_size: int) -> Model:
     return _chunked(model, at_least_one("block_size", block_size))
 
 
+def by_default_in_blocks(model: Model, data: PyTree) -> Model:
+    """Return `model` with its E-step in blocks of rows, unless it fixes its own or has few rows."""
+    if model.block_size or not model.additive or num_rows(data) <= default_block_size():
+        return model
+    return chunked(model, default_block_size())
+
+
 @lru_cache
 def _chunked(model: Model, block_size: int) -> Model:
-    @jax.jit
-    def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
-        if num_rows(data) <= block_size:
-            return model.e_step(params, data, weights)
-        num_blocks, size = _blocks(num_rows(data), block_size)
-
-        def add_block(block: Array, total: PyTree) -> PyTree:
-            start = _start(block, size, num_rows(data))
-            unseen = start + jnp.arange(size) >= block * size
-            block_weights = jnp.where(unseen, _rows(weights, start, size), 0)
-            return jax.tree.map(jnp.add, total, model.e_step(params, _rows(data, start, size), block_weights))
-
-        shapes = jax.eval_shape(model.e_step, params, _rows(data, jnp.array(0), size), weights[:size])
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return lax.fori_loop(0, num_blocks, add_block, zero)
-
     return model._replace(
-        e_step=e_step,
+        e_step=_summed(model.e_step, block_size),
+        statistics=_summed(model.statistics, block_size) if model.statistics else None,
         log_prob=_by_blocks(model.log_prob, block_size) if model.log_prob else None,
         posterior=_by_blocks(model.posterior, block_size) if model.posterior else None,
         block_size=block_size,
     )
+
+
+def _summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]:
+    """Return `over_rows` as a sum over blocks; what it takes beyond params, data and weights has one row per row of data."""
+
+    @jax.jit
+    def total(params: PyTree, data: PyTree, weights: Array, *more: PyTree) -> PyTree:
+        if num_rows(data) <= block_size:
+            return over_rows(params, data, weights, *more)
+        num_blocks, size = _blocks(num_rows(data), block_size)
+
+        def block_sum(block: Array) -> PyTree:
+            start = _start(block, size, num_rows(data))
+            unseen = start + jnp.arange(size) >= block * size
+            block_weights = jnp.where(unseen, _rows(weights, start, size), 0)
+            return over_rows(params, _rows(data, start, size), block_weights, *_rows(more, start, size))
+
+        shapes = jax.eval_shape(block_sum, jnp.array(0))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return lax.fori_loop(0, num_blocks, lambda block, sums: jax.tree.map(jnp.add, sums, block_sum(block)), zero)
+
+    return total
 
 
 def _by_blocks(per_row: Posterior | LogProb, block_size: int) -> Posterior:

@@ -22,6 +22,7 @@ class Constraint(NamedTuple):
 
     `constrain` maps unconstrained arrays onto the domain and `unconstrain` back; `contains` tells whether an array lies in
     the closed domain (a scalar bool, usable inside jit); `num_free` counts the free parameters in an array from its shape.
+    `mend` takes an array that `contains` lets pass to the domain itself, where rounding has left it a little outside.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Constraint(NamedTuple):
     unconstrain: Callable[[Array], Array]
     contains: Callable[[Array], Array]
     num_free: Callable[[tuple[int, ...]], int]
+    mend: Callable[[Array], Array] = lambda x: x
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -88,6 +90,7 @@ simplex = Constraint(
     _from_simplex,
     _in_simplex,
     lambda shape: _rows(shape, 1) * (shape[-1] - 1),
+    mend=lambda p: p / p.sum(-1, keepdims=True),
 )
 
 
@@ -96,7 +99,7 @@ def _to_positive_definite(u: Array) -> Array:
     lower = jnp.zeros_like(u, shape=(*u.shape[:-1], dim, dim)).at[..., *jnp.tril_indices(dim)].set(u)
     diagonal = jnp.eye(dim, dtype=bool)
     factor = jnp.where(diagonal, jnp.exp(jnp.where(diagonal, lower, 0)), lower)
-    return factor @ factor.mT
+    return jnp.matmul(factor, factor.mT, precision="highest")
 
 
 def _from_positive_definite(x: Array) -> Array:
@@ -173,3 +176,10 @@ def retract(constraints: PyTree, params: PyTree) -> PyTree:
     That mends rounding (a simplex sums to one again) and turns what lies outside its domain into NaN.
     """
     return constrain(constraints, unconstrain(constraints, params))
+
+
+def mend(constraints: PyTree, params: PyTree) -> PyTree:
+    """Return params that lie in their domain but for rounding, in the domain."""
+    leaves, structure = jax.tree.flatten(params)
+    domains = broadcast(constraints, params)
+    return jax.tree.unflatten(structure, [c.mend(x) for c, x in zip(domains, leaves, strict=True)])

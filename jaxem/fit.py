@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxem import constraints
-from jaxem.boundary import check_data, check_params
-from jaxem.chunked import chunked, default_block_size
-from jaxem.model import Model, PyTree, num_rows
+from jaxem.boundary import check_data, check_params, check_steps, is_traced
+from jaxem.chunked import by_default_in_blocks
+from jaxem.model import Model, PyTree, choose
 from jaxem.solvers import EMMap, Solver, em
 
 
@@ -144,11 +145,12 @@ def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array
     def evaluate(params: PyTree) -> tuple[PyTree, Array]:
         return model.e_step(params, data, weights)
 
-    em_map = EMMap(evaluate, model.m_step, partial(constraints.retract, model.constraints))
+    held = model.held or (lambda params, stats: jnp.asarray(False))
+    em_map = EMMap(evaluate, model.m_step, held, partial(constraints.retract, model.constraints))
     proposed, memory = solver.step(em_map, run.params, stats, log_likelihood, run.memory)
-    result = _where(back, run.previous, run.params)
+    result = choose(back, run.previous, run.params)
     return Run(
-        params=_where(running, proposed, result),
+        params=choose(running, proposed, result),
         previous=result,
         log_likelihood=jnp.where(back, run.log_likelihood, log_likelihood),
         gain=gain,
@@ -159,14 +161,10 @@ def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array
         num_steps=run.num_steps + running.astype(jnp.int32) - back.astype(jnp.int32),
         num_evaluations=run.num_evaluations + solver.evaluations_per_step,
         status=status,
-        held=jnp.where(back, run.held, model.held(run.params, stats)) if model.held else run.held,
+        held=jnp.where(back, run.held, held(run.params, stats)),
         unchanged=jnp.where(running, _equal(proposed, run.params), run.unchanged) if model.stalled else run.unchanged,
         memory=memory,
     )
-
-
-def _where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _equal(left: PyTree, right: PyTree) -> Array:
@@ -192,13 +190,6 @@ def finish(model: Model, run: Run, history: Array, data: PyTree, weights: Array)
     return Fit(run.params, run.log_likelihood, run.num_steps, status, history, num_evaluations)
 
 
-def by_default_in_blocks(model: Model, data: PyTree) -> Model:
-    """Return `model` with its E-step in blocks of rows, unless it fixes its own or has few rows."""
-    if model.block_size or not model.additive or num_rows(data) <= default_block_size():
-        return model
-    return chunked(model, default_block_size())
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyTree, weights: Array, tol: Array) -> Fit:
     def body(carry: tuple[Run, Array]) -> tuple[Run, Array]:
@@ -206,6 +197,7 @@ def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyT
         after = advance(model, solver, run, data, weights, tol, max_steps)
         return after, history.at[run.num_steps].set(recorded(run, after))
 
+    check_steps(model, params, data, weights)
     run = start_run(solver, params, weights.dtype)
     history = jnp.full(max_steps + 1, jnp.nan, weights.dtype)
     run, history = lax.while_loop(lambda carry: carry[0].status == Status.RUNNING, body, (run, history))
@@ -217,10 +209,12 @@ def recorded(before: Run, after: Run) -> Array:
     return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.log_likelihood)
 
 
-def check_control(tol: Any, max_steps: Any) -> int:
-    """Return `max_steps` as an int; raise ValueError unless it is a whole number ≥ 0, and for a tolerance that is NaN."""
-    if not isinstance(tol, jax.core.Tracer) and tol != tol:
-        raise ValueError("tol is NaN, needs a number of nats: 0 stops at rounding, -inf runs all max_steps.")
+def check_control(solver: Any, tol: Any, max_steps: Any) -> int:
+    """Return `max_steps` as an int; raise ValueError unless it is a whole number ≥ 0, `tol` a number, `solver` a Solver."""
+    if not isinstance(solver, Solver):
+        raise ValueError(f"solver must be a Solver, such as jaxem.squarem() with its parentheses, got {solver!r}.")
+    if not is_traced(tol) and (np.ndim(tol) != 0 or not np.issubdtype(np.asarray(tol).dtype, np.number) or np.isnan(tol)):
+        raise ValueError(f"tol must be a number of nats (0 stops at rounding, -inf runs all max_steps), got {tol!r}.")
     if not hasattr(max_steps, "__index__") or operator.index(max_steps) < 0:
         raise ValueError(f"max_steps must be a whole number ≥ 0, got {max_steps!r}.")
     return operator.index(max_steps)
@@ -245,7 +239,7 @@ def fit(
     Raises ValueError for data, weights or params that the model cannot take; under a trace, where values cannot be looked
     at, `status` says NONFINITE instead.
     """
-    max_steps = check_control(tol, max_steps)
+    max_steps = check_control(solver, tol, max_steps)
     data, weights = check_data(model, data, weights)
     params = check_params(model, params, data, weights)
     return _fit(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, jnp.asarray(tol, weights.dtype))

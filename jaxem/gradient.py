@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from jaxem.boundary import at_least_one
 from jaxem.constraints import Constraint, constrain, is_constraint, unconstrain
-from jaxem.model import Init, Model, PyTree, normalize, require
+from jaxem.model import Init, Model, PyTree, choose, in_full_precision, normalize, require, unit_weights
 
 NOTHING_GAINED = 2  # ulps of F within which two steps of an optimizer stand still
 PROBES = 40  # halvings of a step along the gradient, from one unit on
@@ -74,12 +74,13 @@ def _gradient_m_step(model: Model, optimizer: optax.GradientTransformation, num_
             free=free,
             loss=value,
             state=state,
-            best=jax.tree.map(lambda a, b: jnp.where(lower, a, b), free, climber.best),
+            best=choose(lower, free, climber.best),
             lowest=jnp.where(lower, value, climber.lowest),
             still=jnp.where(still, climber.still + 1, 0),
         )
 
     @jax.jit
+    @in_full_precision
     def m_step(params: PyTree, stats: PyTree) -> PyTree:
         free, zero = unconstrain(model.constraints, params), jnp.asarray(0, jnp.int32)
         start = loss(free, stats)
@@ -88,8 +89,9 @@ def _gradient_m_step(model: Model, optimizer: optax.GradientTransformation, num_
             lambda climber: (climber.step < num_steps) & (climber.still < 2), lambda c: climb(c, stats), climber
         )
         climbed = constrain(model.constraints, climber.best)
-        return jax.tree.map(lambda a, b: jnp.where(climber.lowest < start, a, b), climbed, params)
+        return choose(climber.lowest < start, climbed, params)
 
+    @in_full_precision
     def stalled(params: PyTree, stats: PyTree) -> Array:
         """Whether some step along the gradient, from one unit down to 2⁻⁴⁰, raises F beyond rounding; so too if it is NaN."""
         free = unconstrain(model.constraints, params)
@@ -142,9 +144,13 @@ def _enumerated(
     structure: Any,
 ) -> Model:
     def all_log_joints(params: PyTree, data: PyTree) -> Array:
-        """Log p(x_n, z = k), (k, n)."""
+        """Log p(x_n, z = k), (k, n), in the dtype of the data."""
         over_rows = jax.vmap(log_joint, (None, 0, None))
-        return jax.vmap(over_rows, (None, None, 0))(params, data, jnp.arange(num_states))
+        log_joints = jax.vmap(over_rows, (None, None, 0))(params, data, jnp.arange(num_states))
+        if getattr(log_joints, "ndim", None) != 2:
+            shapes = jax.tree.map(lambda leaf: leaf.shape[2:], log_joints)
+            raise ValueError(f"log_joint(params, x, z) must return a scalar for one observation, got shape {shapes}.")
+        return log_joints.astype(unit_weights(data).dtype)
 
     @jax.jit
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[JointStats, Array]:

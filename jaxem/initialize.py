@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem.boundary import as_floating, check_data, is_traced
+from jaxem.chunked import by_default_in_blocks
 from jaxem.model import Model, PyTree, require
 
 
@@ -47,12 +48,13 @@ def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Ar
 def from_responsibilities(model: Model, data: PyTree, responsibilities: Any, weights: Any = None) -> PyTree:
     """Return the M-step from given responsibilities (n, k), one-hot rows for known labels: params of `model`.
 
-    Raises ValueError where the model lacks `init` or `statistics`, or for responsibilities of another shape.
+    A component that is responsible for nothing keeps what `model.init` with key 0 gives it.
+    Raises ValueError where the model lacks `init`, `statistics` or `posterior`, or for responsibilities of another shape.
     """
-    init, statistics = require(model, "init"), require(model, "statistics")
+    init, posterior, _ = (require(model, capability) for capability in ("init", "posterior", "statistics"))
     data, weights = check_data(model, data, weights)
     params = init(jax.random.key(0), data, weights)
-    expected = jax.eval_shape(require(model, "posterior"), params, data)
+    expected = jax.eval_shape(posterior, params, data)
     responsibilities = as_floating(responsibilities, "responsibilities").astype(weights.dtype)
     if responsibilities.shape != expected.shape:
         raise ValueError(
@@ -60,4 +62,5 @@ def from_responsibilities(model: Model, data: PyTree, responsibilities: Any, wei
         )
     if not is_traced(responsibilities) and not bool((np.asarray(responsibilities) >= 0).all()):
         raise ValueError("responsibilities has NaN or negative values, needs shares ≥ 0 of each row.")
+    statistics = require(by_default_in_blocks(model, data), "statistics")
     return model.m_step(params, statistics(params, data, weights, responsibilities))

@@ -90,7 +90,7 @@ class Validate(Protocol):
     def __call__(self, data: PyTree, weights: Array | None) -> PyTree: ...
 
 
-class Test(Protocol):
+class Predicate(Protocol):
     """A scalar bool about an M-step from `stats`; see `Model.held` and `Model.stalled`."""
 
     def __call__(self, params: PyTree, stats: PyTree) -> Array: ...
@@ -117,8 +117,8 @@ class Model(NamedTuple):
     constraints: PyTree = None
     additive: bool = True
     validate: Validate | None = None
-    held: Test | None = None
-    stalled: Test | None = None
+    held: Predicate | None = None
+    stalled: Predicate | None = None
     block_size: int | None = None
 
     def __hash__(self) -> int:
@@ -126,33 +126,72 @@ class Model(NamedTuple):
         return hash((self.e_step, self.m_step))
 
 
-Use = Callable[[Array, Callable[[Array], PyTree]], PyTree]  # what is done with densities and the way to statistics
+class ComponentLogProb(Protocol):
+    """log p(x_n | θ_k) for all components at once: (n, k)."""
+
+    def __call__(self, params: PyTree, x: PyTree) -> Array: ...
+
+
+class ComponentStatistics(Protocol):
+    """Sums over rows, linear in the `responsibilities` (n, k), which weigh rows and need not sum to one."""
+
+    def __call__(self, params: PyTree, x: PyTree, responsibilities: Array) -> PyTree: ...
+
+
+class ComponentMStep(Protocol):
+    """Parameters that maximize `expected_log_prob(·, stats)`; a component without responsibility keeps its old ones."""
+
+    def __call__(self, params: PyTree, stats: PyTree) -> PyTree: ...
+
+
+class ComponentInit(Protocol):
+    """One random start for `num_components` components, in the dtype of `x`; `weights` (n,)."""
+
+    def __call__(self, key: Array, x: PyTree, weights: Array, num_components: int) -> PyTree: ...
+
+
+class ExpectedLogProb(Protocol):
+    """Σ_nk r_nk log p(x_n | θ_k) as a function of θ, the responsibilities summarized by `stats`: a scalar."""
+
+    def __call__(self, params: PyTree, stats: PyTree) -> Array: ...
+
+
+class ComponentSample(Protocol):
+    """One draw for each of the `labels` (n,), from the component it names."""
+
+    def __call__(self, key: Array, params: PyTree, labels: Array) -> PyTree: ...
+
+
+Use = Callable[[Array, Callable[[Array], PyTree]], PyTree]
+
+
+class Evaluate(Protocol):
+    """`use(log_prob, statistics)`: log p(x_n | θ_k) (n, k), and the function that takes responsibilities to statistics.
+
+    For a family in which the two share work over rows, or that chooses by `params` how to do it: `use` is then called once
+    for each way, inside a `lax.cond`.
+    """
+
+    def __call__(self, params: PyTree, x: PyTree, use: Use) -> PyTree: ...
 
 
 class Family(NamedTuple):
     """The distribution of one component, for all k components at once.
 
-    log_prob           (params, x) -> (n, k)
-    statistics         (params, x, responsibilities (n, k)) -> stats, linear in the responsibilities
-    m_step             (params, stats) -> params; a component without responsibility keeps its old ones
-    init               (key, x, weights, num_components) -> params, one random start
-    expected_log_prob  (params, stats) -> scalar Σ_nk r_nk log p(x_n | θ_k)
-    sample             (key, params, labels (n,)) -> x
-    validate, held     as in Model
-    evaluate           (params, x, use) -> use(log_prob (n, k), responsibilities (n, k) -> stats): for a family in which the
-                       two share work over rows, or that chooses by `params` how to do it; None where they do not
+    `constraints` is a pytree of Constraint shaped like the parameters. `validate` and `held` are as in Model. `evaluate` may
+    be None, and stands for `log_prob` and `statistics` wherever both are wanted.
     """
 
-    log_prob: Callable[[PyTree, PyTree], Array]
-    statistics: Callable[[PyTree, PyTree, Array], PyTree]
-    m_step: Any
-    init: Any
-    expected_log_prob: Any
-    sample: Any
+    log_prob: ComponentLogProb
+    statistics: ComponentStatistics
+    m_step: ComponentMStep
+    init: ComponentInit
+    expected_log_prob: ExpectedLogProb
+    sample: ComponentSample
     constraints: PyTree
     validate: Validate | None = None
-    held: Test | None = None
-    evaluate: Callable[[PyTree, PyTree, Use], PyTree] | None = None
+    held: Predicate | None = None
+    evaluate: Evaluate | None = None
 
     def __hash__(self) -> int:
         """Hash by two of its functions: trees of constraints may be dicts, which have no hash."""
@@ -170,9 +209,9 @@ def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` with float32 matrix products in float32, where an accelerator would take fewer digits by default."""
 
     @wraps(function)
-    def precise(*args: Any) -> Any:
+    def precise(*args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision("highest"):
-            return function(*args)
+            return function(*args, **kwargs)
 
     return precise
 
@@ -181,6 +220,15 @@ def weighted_log(weight: Array, p: Array) -> Array:
     """Return weight · log p, zero and without gradient where the weight is zero or, by rounding, below."""
     some = weight > 0
     return jnp.where(some, weight * jnp.log(jnp.where(some, p, 1)), 0)
+
+
+def choose(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
+    """Return leaves of `yes` where the condition holds, else of `no`: as wholes, or place by place along leading axes."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(pick, yes, no)
 
 
 def require(model: Model, capability: str) -> Any:
@@ -199,9 +247,10 @@ def num_rows(data: PyTree) -> int:
 
 
 def unit_weights(data: PyTree) -> Array:
-    """Return weight one for each row, in the dtype of the first floating leaf (else the default float)."""
-    floating = [leaf.dtype for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.ones(num_rows(data), floating[0] if floating else jnp.result_type(float))
+    """Return weight one for each row, in the widest float dtype of the data; the default one for half precision or none."""
+    widths = [jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    widest = max(widths, default=0)
+    return jnp.ones(num_rows(data), f"float{widest}" if widest >= 32 else jnp.result_type(float))
 
 
 def normalize(log_joint: Array) -> tuple[Array, Array]:
@@ -213,4 +262,6 @@ def normalize(log_joint: Array) -> tuple[Array, Array]:
     peak = jnp.where(peak == -jnp.inf, 0, peak)
     scaled = jnp.exp(log_joint - peak[None])
     total = scaled.sum(0)
-    return scaled / jnp.where(total > 0, total, 1)[None], peak + jnp.log(total)
+    possible = total != 0
+    divisor = jnp.where(possible, total, 1)
+    return scaled / divisor[None], jnp.where(possible, peak + jnp.log(divisor), -jnp.inf)

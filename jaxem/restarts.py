@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.boundary import at_least_one, check_data
-from jaxem.fit import Fit, Run, Status, advance, by_default_in_blocks, check_control, finish, recorded, start_run
-from jaxem.model import Model, PyTree, num_rows, require
+from jaxem.boundary import at_least_one, check_data, check_key, check_steps
+from jaxem.chunked import by_default_in_blocks
+from jaxem.fit import Fit, Run, Status, advance, check_control, finish, recorded, start_run
+from jaxem.model import Model, PyTree, choose, num_rows, require
 from jaxem.solvers import Solver, em
 
 ROWS_AT_ONCE = {"cpu": 1 << 12}
@@ -24,7 +25,7 @@ ACCELERATOR_ROWS_AT_ONCE = 1 << 22
 class Restarts(NamedTuple):
     """What comes back from many starts.
 
-    best             the Fit of highest log-likelihood among those neither NONFINITE nor DEGENERATE, if there is one
+    best             the Fit of highest log-likelihood among those that ended neither NONFINITE nor DEGENERATE, if there are any
     fits             all Fits, stacked along a leading axis of starts
     lane_efficiency  steps that some run needed / steps paid, between 0 and 1
     """
@@ -48,7 +49,7 @@ def fit_restarts(
     max_steps: int = 10_000,
     num_lanes: int | None = None,
 ) -> Restarts:
-    """Fit `model` from `num_restarts` random starts; short runs of `short_steps` evaluations choose which go on.
+    """Fit `model` from `num_restarts` random starts; short runs of `short_steps` steps choose which go on.
 
     The `num_continued` starts that stand highest after their short runs go on until they end as in `fit`; the others end as
     NOT_CONTINUED. None continues a quarter of them; `num_continued=num_restarts` runs all to convergence. Starts that are
@@ -57,14 +58,15 @@ def fit_restarts(
     The em-EM strategy of Biernacki, Celeux & Govaert (2003), §3.2.
 
     `num_lanes` runs step together; None chooses by the number of rows.
-    Raises ValueError as `fit` does, for a model without `init`, and for counts below one.
+    Raises ValueError as `fit` does, for a model without `init`, for what is no key, and for counts below one.
     """
     require(model, "init")
-    max_steps = check_control(tol, max_steps)
+    max_steps = check_control(solver, tol, max_steps)
     num_restarts, short_steps = at_least_one("num_restarts", num_restarts), at_least_one("short_steps", short_steps)
     num_continued = at_least_one("num_continued", max(1, num_restarts // 4) if num_continued is None else num_continued)
     if num_continued > num_restarts:
         raise ValueError(f"num_continued must not exceed num_restarts={num_restarts}, got {num_continued}.")
+    check_key(key)
     data, weights = check_data(model, data, weights)
     return _search(
         by_default_in_blocks(model, data),
@@ -115,12 +117,12 @@ def _work(step: Callable[[Run], Run], queue: _Queue, to_run: Array, limit: Array
         busy = queue.starts < num_restarts
         done = busy & ((after.status != Status.RUNNING) | (after.num_steps >= limit))
         leaving = jnp.where(done, queue.starts, num_restarts)[None, :] == jnp.arange(num_restarts, dtype=jnp.int32)[:, None]
-        runs = _merge(leaving.any(1), _pick(after, leaving.argmax(1)), queue.runs)
+        runs = choose(leaving.any(1), _pick(after, leaving.argmax(1)), queue.runs)
         starts = jnp.where(done, take(queue.next_place + jnp.cumsum(done, dtype=jnp.int32) - 1), queue.starts)
         return _Queue(
             runs=runs,
             histories=queue.histories.at[queue.starts, before.num_steps].set(recorded(before, after), mode="drop"),
-            lanes=_merge(done, _pick(runs, starts), after),
+            lanes=choose(done, _pick(runs, starts), after),
             starts=starts,
             next_place=queue.next_place + done.sum(dtype=jnp.int32),
             useful=queue.useful + busy.sum(dtype=jnp.int32),
@@ -134,15 +136,6 @@ def _work(step: Callable[[Run], Run], queue: _Queue, to_run: Array, limit: Array
 
 def _pick(runs: Run, places: Array) -> Run:
     return jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), runs)
-
-
-def _merge(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Choose between two stacks, place by place."""
-
-    def choose(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, yes, no)
 
 
 def _standing(runs: Run) -> Array:
@@ -162,7 +155,7 @@ def _give_up(runs: Run) -> Run:
     """End the runs that are still under way at their last evaluated params."""
     running = runs.status == Status.RUNNING
     return runs._replace(
-        params=_merge(running, runs.previous, runs.params),
+        params=choose(running, runs.previous, runs.params),
         num_steps=jnp.where(running, runs.num_steps - 1, runs.num_steps),
         status=jnp.where(running, jnp.int32(Status.NOT_CONTINUED), runs.status),
     )
@@ -210,7 +203,12 @@ def _search(
         ended = queue.runs.status != Status.RUNNING
         return (turn < 2) | (~(sound & ended).any() & (sound & ~ended).any())
 
-    runs = lax.map(lambda k: start_run(solver, init(k, data, weights), weights.dtype), jax.random.split(key, num_restarts))
+    def begin(key: Array) -> Run:
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), init(key, data, weights))
+        check_steps(model, params, data, weights)
+        return start_run(solver, params, weights.dtype)
+
+    runs = lax.map(begin, jax.random.split(key, num_restarts))
     zero, lanes = jnp.asarray(0, jnp.int32), jnp.zeros(num_lanes, jnp.int32)
     histories = jnp.full((num_restarts, max_steps + 1), jnp.nan, weights.dtype)
     queue = _Queue(runs, histories, _pick(runs, lanes), lanes, zero, zero, zero)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.model import PyTree
+from jaxem.model import PyTree, choose
 
 
 class EMMap(NamedTuple):
@@ -19,11 +19,13 @@ class EMMap(NamedTuple):
 
     evaluate  params -> (stats, log_likelihood), one E-step
     update    (params, stats) -> params, one M-step
+    held      (params, stats) -> whether a constraint against an unbounded likelihood holds that M-step
     retract   params -> params, rounding mended; NaN where they lie outside their domain
     """
 
     evaluate: Callable[[PyTree], tuple[PyTree, Array]]
     update: Callable[[PyTree, PyTree], PyTree]
+    held: Callable[[PyTree, PyTree], Array]
     retract: Callable[[PyTree], PyTree]
 
 
@@ -69,8 +71,9 @@ def squarem() -> Solver:
     """Return SQUAREM, scheme S3 of one level: three E-steps a step.
 
     With r = θ_1 - θ_0, v = (θ_2 - θ_1) - r and α = -max(1, |r| / |v|), the extrapolation θ' = θ_0 - 2αr + α²v is followed by
-    one EM step. Where θ' leaves the domain, is not finite, or has a lower log-likelihood than θ_1, the step is θ_2, two
-    plain EM steps. So the log-likelihood never decreases. Varadhan & Roland (2008), §5 and §6.
+    one EM step. Where θ' leaves the domain, is not finite, has a lower log-likelihood than θ_1, or lies so near a collapse
+    that its EM step is held, the step is θ_2, two plain EM steps. So the log-likelihood never decreases.
+    Varadhan & Roland (2008), §5 and §6.
     """
 
     def step(em_map: EMMap, params: PyTree, stats: PyTree, log_likelihood: Array, memory: Any) -> tuple[PyTree, Any]:
@@ -83,7 +86,7 @@ def squarem() -> Solver:
         jump = em_map.retract(jax.tree.map(lambda a, b, c: a + 2 * length * b + length**2 * c, params, r, v))
         jump_stats, jump_log_likelihood = em_map.evaluate(jump)
         landed = em_map.update(jump, jump_stats)
-        accepted = jump_log_likelihood >= first_log_likelihood
-        return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), landed, second), memory
+        accepted = (jump_log_likelihood >= first_log_likelihood) & ~em_map.held(jump, jump_stats)
+        return choose(accepted, landed, second), memory
 
     return Solver(step, _no_memory, evaluations_per_step=3)

@@ -1,7 +1,7 @@
 """The laws of `jaxem.model`, as checks that any model can be put to.
 
 `check_model` runs all seven. Each check raises AssertionError that names the law, the place and the size of the breach.
-Tolerances are in units of rounding of the dtype of the data, float32 or float64.
+Tolerances are in units of rounding of the dtype of the data, float32 or float64, and see best where data are of order one.
 """
 
 from functools import partial
@@ -19,7 +19,8 @@ from jaxem.fit import Fit, Status, fit
 from jaxem.model import Model, PyTree, num_rows, require
 
 ASCENT_STEPS = 20
-FIT_STEPS = 8
+FIT_STEPS = 30
+LOOSE = 0.1  # nats, a tolerance at which fits of some dozens of rows end within a few steps
 
 
 @partial(jax.jit, static_argnums=0)
@@ -82,7 +83,7 @@ def _eps(weights: Array) -> float:
 
 
 def _assert_close(received: PyTree, expected: PyTree, tolerance: float, law: str, what: str) -> None:
-    """Compare leaf by leaf, relative to the largest entry of the leaf."""
+    """Compare leaf by leaf, relative to the largest entry of the leaf, or to one where that is smaller."""
     for (path, left), right in zip(jax.tree.leaves_with_path(received), jax.tree.leaves(expected), strict=True):
         left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
         scale = max(np.abs(right).max(initial=0), 1.0)
@@ -180,6 +181,8 @@ def _attainable(model: Model, params: PyTree, stats: PyTree) -> float:
     gradient, hessian = (np.asarray(part, np.float64) for part in _slope_and_curvature(model, params, stats))
     if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
         return np.inf
+    unit = np.sqrt(np.where(np.diag(hessian) == 0, 1, np.abs(np.diag(hessian))))
+    gradient, hessian = gradient / unit, hessian / np.outer(unit, unit)
     values, vectors = np.linalg.eigh(-0.5 * (hessian + hessian.T))
     curved = np.abs(values) > 1e-8 * np.abs(values).max(initial=0)
     return 0.5 * float(((vectors.T @ gradient)[curved] ** 2 / np.abs(values[curved])).sum())
@@ -224,18 +227,21 @@ def _gradients(model: Model, params: PyTree, data: PyTree, weights: Array) -> tu
 
 
 def check_lanes(model: Model, starts: list[PyTree], data: PyTree, weights: Array) -> None:
-    """Law 6: each lane of a vmapped fit takes the steps, and ends with the status and numbers, of a fit on its own."""
+    """Law 6: each lane of a vmapped fit takes the steps, and ends with the status and numbers, of a fit on its own.
+
+    A climb ends where F is flat to rounding: its numbers agree to the root of that, and steps are compared in number alone.
+    """
+    climbs = model.stalled is not None
+    tol, tolerance = (-jnp.inf, 100 * _eps(weights) ** 0.5) if climbs else (LOOSE, 1e4 * _eps(weights))
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-    lanes = jax.device_get(jax.vmap(lambda start: _run(model, start, data, weights, -jnp.inf))(stacked))
+    lanes = jax.device_get(jax.vmap(lambda start: _run(model, start, data, weights, tol))(stacked))
     for lane, start in enumerate(starts):
         received, expected = (
             jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes),
-            _run(model, start, data, weights, -jnp.inf),
+            _run(model, start, data, weights, tol),
         )
         law = f"Law 6 (lane = solo), lane {lane}"
         _assert_close(received[2:4], expected[2:4], 0, law, "num_steps, status")
-        iterative = model.stalled is not None  # a climb ends where F is flat to rounding, and so agrees to its root
-        tolerance = 100 * _eps(weights) ** 0.5 if iterative else 1e5 * _eps(weights)
         _assert_close(received[:2], expected[:2], tolerance, law, "params, log_likelihood")
 
 

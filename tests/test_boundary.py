@@ -117,6 +117,10 @@ def test_bad_params_are_refused_by_their_path(case):
     [
         (lambda: families.gaussian("round"), "covariance must be one of 'full', 'tied', 'diag', 'spherical', got 'round'"),
         (lambda: families.gaussian(variance_floor=-1.0), r"variance_floor is a share .* got -1\.0"),
+        (lambda: families.gaussian(variance_floor="a"), "variance_floor is a share .* got 'a'"),
+        (lambda: families.gaussian(["full"]), r"covariance must be one of .* got \['full'\]"),
+        (lambda: families.full_covariances("round", PARAMS.components), "covariance must be one of .* got 'round'"),
+        (lambda: jaxem.mixture(families.gaussian, 2), r"family must be a Family, such as families\.gaussian\(\)"),
         (lambda: jaxem.mixture(families.gaussian(), 0), "num_components must be at least 1, got 0"),
         (lambda: jaxem.chunked(MODEL, 0), "block_size must be at least 1, got 0"),
         (lambda: jaxem.from_log_joint(lambda p, x, z: 0.0, num_states=0), "num_states must be at least 1, got 0"),
@@ -135,6 +139,8 @@ def test_bad_constructor_arguments_are_refused(build, message):
     [
         (families.poisson(), [1, 2, -1, 3], "data needs counts, whole numbers ≥ 0; got values from -1 to 3"),
         (families.poisson(), [1.5, 2, 1, 3], "data needs counts, whole numbers ≥ 0"),
+        (families.poisson()._replace(validate=None), [1.0, 2.0, np.nan, 3.0], "data has NaN"),
+        (families.poisson()._replace(validate=None), ["a", "b", "c"], "data has dtype .*, needs numbers"),
         (families.bernoulli(), [0, 1, 2, 1], "data needs zeros and ones; got values from 0 to 2"),
         (families.bernoulli(), np.zeros((2, 2, 2)), r"needs \(n,\) or \(n, d\)"),
     ],
@@ -181,3 +187,68 @@ def test_own_models_refuse_data_of_unequal_lengths():
         jaxem.fit(model, 0.0, {"a": np.ones(2), "b": np.ones(3)})
     with pytest.raises(ValueError, match="data has NaN"):
         jaxem.fit(model, 0.0, {"a": np.array([1, np.nan]), "b": np.ones(2)})
+
+
+BAD_KEYS = {
+    "a seed": (0, "0"),
+    "nothing": (None, "None"),
+    "two keys": (jax.random.split(jax.random.key(0)), r"an array of dtype key<fry> and shape \(2,\)"),
+}
+
+
+@pytest.mark.parametrize(("key", "got"), BAD_KEYS.values(), ids=BAD_KEYS)
+def test_what_is_no_random_key_is_refused(key, got):
+    with pytest.raises(ValueError, match=f"key must be one random key, such as jax.random.key\\(0\\), got {got}"):
+        jaxem.fit_restarts(MODEL, key, X)
+
+
+def test_random_keys_of_the_old_style_are_taken():
+    assert jaxem.fit_restarts(MODEL, jax.random.PRNGKey(0), X, num_restarts=2, max_steps=3).fits.num_steps.shape == (2,)
+
+
+def test_counts_below_zero_are_refused_whatever_their_weight():
+    with pytest.raises(ValueError, match="data needs counts"):
+        jaxem.fit_restarts(jaxem.mixture(families.poisson(), 1), jax.random.key(0), [1, 2, -1], [1, 1, 0], num_restarts=1)
+
+
+def test_a_random_start_for_data_of_the_wrong_rank_is_refused():
+    with pytest.raises(ValueError, match=r"data has shape \(20,\), needs \(n, d\)"):
+        MODEL.init(jax.random.key(0), X[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"solver": jaxem.squarem}, r"solver must be a Solver, such as jaxem\.squarem\(\) with its parentheses"),
+        ({"tol": "1e-3"}, "tol must be a number of nats .*, got '1e-3'"),
+        ({"tol": np.ones(2)}, "tol must be a number of nats"),
+        ({"max_steps": 2.5}, r"max_steps must be a whole number ≥ 0, got 2\.5"),
+    ],
+)
+def test_a_bad_solver_or_stopping_rule_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit(MODEL, PARAMS, X, **arguments)
+
+
+def test_steps_that_do_not_fit_together_are_refused_by_name():
+    def own(log_likelihood=lambda theta, x: -((x - theta) ** 2).sum(), m_step=lambda theta, stats: stats):
+        return jaxem.Model(lambda theta, x, weights: (x.mean(), log_likelihood(theta, x)), m_step)
+
+    x = np.arange(4.0)
+    assert jaxem.fit(own(), 0.0, x).status == jaxem.Status.CONVERGED
+    for model, message in [
+        (own(log_likelihood=lambda theta, x: -((x - theta) ** 2)), r"model\.e_step returns a log-likelihood of shape \(4,\)"),
+        (
+            own(log_likelihood=lambda theta, x: x.sum().astype("float32")),
+            r"log-likelihood .* dtype float32, needs .*float64",
+        ),
+        (own(m_step=lambda theta, stats: (stats, stats)), r"model\.m_step returns params of structure"),
+        (own(m_step=lambda theta, stats: stats[None]), r"model\.m_step returns params of shape \(1,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jaxem.fit(model, 0.0, x)
+
+
+def test_an_init_that_looks_at_values_is_no_hindrance_to_a_fit_from_given_params():
+    model = MODEL._replace(init=lambda key, data, weights=None: MODEL.init(key, np.asarray(data), weights))
+    assert jaxem.fit(model, PARAMS, X, max_steps=2).num_steps == 2

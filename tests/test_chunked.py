@@ -8,6 +8,7 @@ import pytest
 
 import jaxem
 from jaxem import families
+from jaxem.chunked import by_default_in_blocks, default_block_size
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(103, 5)))
 WEIGHTS = jnp.asarray(np.random.default_rng(1).uniform(size=103))
@@ -15,20 +16,26 @@ WEIGHTS = jnp.asarray(np.random.default_rng(1).uniform(size=103))
 
 @pytest.mark.parametrize("block_size", [1, 2, 10, 51, 52, 102, 103, 1000])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
-def test_any_block_size_gives_the_same_e_step_posterior_and_log_prob(form, block_size):
+def test_any_block_size_gives_the_same_results(form, block_size):
     model = jaxem.mixture(families.gaussian(form), 3)
     blocks = jaxem.chunked(model, block_size)
     params = model.init(jax.random.key(0), X)
     received, expected = blocks.e_step(params, X, WEIGHTS), model.e_step(params, X, WEIGHTS)
     chex.assert_trees_all_close(received, expected, rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(blocks.posterior(params, X), model.posterior(params, X), atol=1e-13)
+    posterior = model.posterior(params, X)
+    np.testing.assert_allclose(blocks.posterior(params, X), posterior, atol=1e-13)
     np.testing.assert_allclose(blocks.log_prob(params, X), model.log_prob(params, X), rtol=1e-12)
+    received, expected = (m.statistics(params, X, WEIGHTS, posterior) for m in (blocks, model))
+    chex.assert_trees_all_close(received, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_fit_takes_rows_in_blocks_by_default_and_keeps_the_users_own_block_size():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(10_000, 2)))
     model = jaxem.mixture(families.gaussian(), 2)
     params = model.init(jax.random.key(0), x)
+    assert by_default_in_blocks(model, x).block_size == default_block_size() < 10_000
+    assert by_default_in_blocks(model, x[:100]) is model
+    assert by_default_in_blocks(jaxem.chunked(model, 333), x).block_size == 333
     whole = jaxem.fit(jaxem.chunked(model, 10_000), params, x, tol=-np.inf, max_steps=5)
     for received in (model, jaxem.chunked(model, 333)):
         fit = jaxem.fit(received, params, x, tol=-np.inf, max_steps=5)

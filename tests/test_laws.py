@@ -70,6 +70,9 @@ MODELS = {
     "bernoulli, a column of zeros": lambda dtype: drawn(
         jaxem.mixture(families.bernoulli(), 2), binary(3, dtype).at[:, 1].set(0)
     ),
+    "bernoulli, a column of ones": lambda dtype: drawn(
+        jaxem.mixture(families.bernoulli(), 2), binary(3, dtype).at[:, 1].set(1)
+    ),
     "poisson, a column of zeros": lambda dtype: drawn(jaxem.mixture(families.poisson(), 2), counts(3, dtype).at[:, 1].set(0)),
     "chunked": lambda dtype: drawn(jaxem.chunked(jaxem.mixture(families.gaussian(), 2), 7), two_clusters(2, dtype)),
     "gradient M-step": climbing,

@@ -122,6 +122,23 @@ def test_a_fit_of_a_users_csv_is_printed_saved_and_drawn(tmp_path, capsys):
     assert saved["mean"].dtype == np.float64
 
 
+@pytest.mark.parametrize("covariance", ["tied", "diag", "spherical"])
+def test_every_form_of_covariance_is_printed_and_saved_as_whole_matrices(covariance, tmp_path, capsys):
+    out = tmp_path / "fit.npz"
+    arguments = [IRIS, "--components", 3, "--restarts", 2, "--covariance", covariance, "--out", out]
+    assert main([str(argument) for argument in [*arguments, "--columns", "petal_length,petal_width"]]) == 0
+    saved, text = np.load(out), capsys.readouterr().out
+    form = saved["covariance"]
+    expected = {
+        "tied": lambda: [form] * 3,
+        "diag": lambda: [np.diag(variances) for variances in form],
+        "spherical": lambda: [variance * np.eye(2) for variance in form],
+    }[covariance]()
+    np.testing.assert_array_equal(saved["full_covariance"], expected)
+    printed = [line.split()[2] for line in text.splitlines() if line.startswith("  petal_length")]
+    assert printed == [f"{matrix[0][0] ** 0.5:.4g}" for matrix in expected]
+
+
 def test_the_precision_asked_for_is_that_of_the_fit_and_the_callers_is_left_as_it_was(write, tmp_path):
     out = tmp_path / "fit.npz"
     assert main([str(write(rows(20))), "--components", "1", "--restarts", "2", "--dtype", "float32", "--out", str(out)]) == 0

@@ -56,7 +56,12 @@ def test_an_empty_component_does_not_stop_the_jumps(empty):
 
 def linear_map(evaluated):
     """A map θ ↦ θ / 2 with log-likelihood -θ²; `evaluated` sees each E-step."""
-    return EMMap(lambda theta: (theta, evaluated(theta)), lambda theta, stats: theta / 2, lambda theta: theta)
+    return EMMap(
+        evaluate=lambda theta: (theta, evaluated(theta)),
+        update=lambda theta, stats: theta / 2,
+        held=lambda theta, stats: jnp.asarray(False),
+        retract=lambda theta: theta,
+    )
 
 
 def test_squarem_solves_a_linear_map_in_one_step():
@@ -73,5 +78,11 @@ def test_squarem_falls_back_to_two_plain_steps_where_the_jump_is_worse_or_not_fi
 
 def test_squarem_falls_back_where_the_jump_leaves_the_domain():
     em_map = linear_map(lambda theta: -(theta**2))._replace(retract=lambda theta: jnp.where(theta > 1, theta, jnp.nan))
+    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
+    np.testing.assert_allclose(step[0], 2)
+
+
+def test_squarem_falls_back_where_a_constraint_would_hold_the_step_after_the_jump():
+    em_map = linear_map(lambda theta: -(theta**2))._replace(held=lambda theta, stats: theta < 1)
     step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
     np.testing.assert_allclose(step[0], 2)

@@ -3,6 +3,7 @@
 from jaxem.families.bernoulli import Bernoulli as Bernoulli
 from jaxem.families.bernoulli import bernoulli as bernoulli
 from jaxem.families.gaussian import Gaussian as Gaussian
+from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson

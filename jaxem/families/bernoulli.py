@@ -19,10 +19,10 @@ class Bernoulli(NamedTuple):
 
 
 class BernoulliStats(NamedTuple):
-    """Sums over rows with responsibilities r_nk: counts (k,) Σ_n r_nk, and total (k, *event) Σ_n r_nk x_n."""
+    """Sums over rows with responsibilities r_nk: ones Σ_n r_nk x_n and zeros Σ_n r_nk (1 - x_n), (k, *event) each."""
 
-    counts: Array
-    total: Array
+    ones: Array
+    zeros: Array
 
 
 @lru_cache
@@ -35,14 +35,13 @@ def bernoulli() -> Family:
         return independent.restore_impossible(ones @ log_one.T + (1 - ones) @ log_zero.T)
 
     def statistics(params: Bernoulli, x: Array, responsibilities: Array) -> BernoulliStats:
-        return BernoulliStats(responsibilities.sum(0), independent.weighted_sums(x, responsibilities))
+        return BernoulliStats(*(independent.weighted_sums(value, responsibilities) for value in (x, 1 - x)))
 
     def m_step(params: Bernoulli, stats: BernoulliStats) -> Bernoulli:
-        return Bernoulli(jnp.clip(independent.average(stats.total, stats.counts, params.probs), 0, 1))
+        return Bernoulli(independent.average(stats.ones, stats.ones + stats.zeros, params.probs))
 
     def expected_log_prob(params: Bernoulli, stats: BernoulliStats) -> Array:
-        zeros = stats.counts.reshape(-1, *[1] * (stats.total.ndim - 1)) - stats.total
-        return (weighted_log(stats.total, params.probs) + weighted_log(zeros, 1 - params.probs)).sum()
+        return (weighted_log(stats.ones, params.probs) + weighted_log(stats.zeros, 1 - params.probs)).sum()
 
     def init(key: Array, x: Array, weights: Array, num_components: int) -> Bernoulli:
         """Probabilities half way from the mean to k-means++ centres: none is 0 or 1 unless all its data are."""

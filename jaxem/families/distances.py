@@ -1,8 +1,8 @@
 """Squares of (x_n - μ_kj) for all n, k and j, summed over coordinates or over rows, without an (n, k, d) array.
 
 Expanding the square makes matrix products of it, ten times as fast as a pass over n·k·d, but cancels: about a centre c the
-relative error is that of one rounding times (μ - c)² / σ². So products are used while that keeps half of the digits, and
-the exact pass otherwise.
+error is one rounding of the squared distance from c to μ, in standard deviations. So products are used while that keeps half
+of the digits, and the exact pass otherwise.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def with_squares(x: Array, mean: Array, precision: Array, use: Callable[[Array, 
     Σ_n r_nk (x_nj - μ_kj)², (k, d) each. `use` is traced once for each of the two ways, of which one is taken, so that
     the choice is made once for a block of rows.
     """
-    centre = lax.stop_gradient(mean.mean(0, keepdims=True))
+    centre = x.mean(0, keepdims=True)
     rows, m = x - centre, mean - centre
     dim = x.shape[1]
 
@@ -50,5 +50,5 @@ def with_squares(x: Array, mean: Array, precision: Array, use: Callable[[Array, 
 
     if dim <= FEW_COORDINATES:
         return exactly()
-    near = lax.stop_gradient(precision * m**2).max() <= 0.25 / jnp.sqrt(jnp.finfo(m.dtype).eps)
+    near = (precision * m**2).sum(1).max() <= 0.25 / jnp.sqrt(jnp.finfo(m.dtype).eps)
     return lax.cond(near, by_products, exactly)

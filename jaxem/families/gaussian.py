@@ -1,8 +1,9 @@
 """Gaussian components with full, tied, diagonal or spherical covariance.
 
-Numerics. Statistics are taken about the old means, and products of rows about one point amid the means, so that rounding
+Numerics. Statistics are taken about the old means, and products of rows about one point amid the rows, so that rounding
 grows with the distance between clusters in standard deviations, not with its square. Everything over rows is a matrix
-product or a fused pass.
+product or a fused pass. Where a mean moves so far in one step that its scatter about the new place would have no digits left,
+the covariance waits for the next step, when statistics are taken from nearer by.
 
 Collapse. The likelihood of a mixture of Gaussians is unbounded: a component may shrink onto a few points. Each covariance is
 therefore held at Σ_k ⪰ c diag(T), T the variances of all the data, c the `variance_floor`. The M-step is the exact maximizer
@@ -22,9 +23,10 @@ from jax.scipy.linalg import solve_triangular
 from jaxem import constraints, initialize
 from jaxem.boundary import as_floating, check_rank, column_ranges, is_traced
 from jaxem.families.distances import Moments, with_squares
-from jaxem.model import Family, PyTree, Use
+from jaxem.model import Family, PyTree, Use, choose
 
 LOG_2PI = 1.8378770664093453
+LOST = 1e3  # ulps of a sum of squares about the old mean, below which nothing is known of the one about the new mean
 
 
 class Gaussian(NamedTuple):
@@ -61,7 +63,7 @@ class _Form(NamedTuple):
 
     evaluate: Callable[[Gaussian, Array, UseMoments], PyTree]
     outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
-    variances: Callable[[Array], Array]  # S -> its diagonal summed over components, (d,) or its mean
+    diagonal: Callable[[Array], Array]  # S -> its diagonal (k, d), (1, d) where tied, or the mean of that (k, 1)
     covariance: Callable[[Array, Array], Array]  # (S, count) -> the unconstrained maximizer
     hold: Callable[[Array, Array, float | None], tuple[Array, Array]]  # (covariance, T, c) -> maximizer at Σ ⪰ c T, held (k,)
     energy: Callable[[Array, Array, Array, int], Array]  # (covariance, S, count, d) -> Σ_k N_k log|Σ_k| + tr(Σ_k⁻¹ S_k)
@@ -80,11 +82,24 @@ def gaussian(covariance: str = "full", variance_floor: float | None = None) -> F
 
     Raises ValueError for another name, or a floor outside [0, 1).
     """
-    if covariance not in _FORMS:
-        raise ValueError(f"covariance must be one of {', '.join(map(repr, _FORMS))}, got {covariance!r}.")
-    if variance_floor is not None and not 0 <= variance_floor < 1:
-        raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor}.")
+    _check_form(covariance)
+    if variance_floor is not None and not (isinstance(variance_floor, int | float) and 0 <= variance_floor < 1):
+        raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor!r}.")
     return _gaussian(covariance, variance_floor)
+
+
+def _check_form(covariance: str) -> None:
+    if not isinstance(covariance, str) or covariance not in _FORMS:
+        raise ValueError(f"covariance must be one of {', '.join(map(repr, _FORMS))}, got {covariance!r}.")
+
+
+def full_covariances(covariance: str, params: Gaussian) -> Array:
+    """Return the covariance matrix of each component, (k, d, d), from the named form.
+
+    Raises ValueError for another name than `gaussian` takes.
+    """
+    _check_form(covariance)
+    return _FORMS[covariance].full(params.covariance, *params.mean.shape)
 
 
 @lru_cache
@@ -108,15 +123,15 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
     def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
         count = stats.counts
         delta = stats.shift / _positive(count)[:, None]
-        free = form.covariance(about(stats, delta), count)
+        scatter = about(stats, delta)
         total_mean = (count @ (params.mean - params.mean[:1]) + stats.shift.sum(0)) / count.sum() + params.mean[0]
-        total = form.variances(about(stats, total_mean[None] - params.mean)) / count.sum()
-        new, held = form.hold(free, total, variance_floor)
-        if form.per_component:
-            present = count > 0
-            new = jnp.where(present.reshape(-1, *[1] * (new.ndim - 1)), new, params.covariance)
-            held = held & present
-        return Gaussian(params.mean + delta, new), jnp.any(held)
+        total = form.diagonal(about(stats, total_mean[None] - params.mean)).sum(0)
+        lost = LOST * jnp.finfo(count.dtype).eps * form.diagonal(stats.scatter)
+        free = form.covariance(scatter, count)
+        new, held = form.hold(free, jnp.maximum(total, lost.sum(0)) / count.sum(), variance_floor)
+        known = (form.diagonal(scatter) >= lost).all(1)
+        settled = known & (count > 0) if form.per_component else known[0]
+        return Gaussian(params.mean + delta, choose(settled, new, params.covariance)), jnp.any(held & settled)
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
         dim = params.mean.shape[1]
@@ -129,10 +144,13 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
         return Gaussian(mean, form.guess(variances, num_components))
 
     def sample(key: Array, params: Gaussian, labels: Array) -> Array:
-        k, dim = params.mean.shape
-        noise = jax.random.normal(key, (labels.shape[0], dim), params.mean.dtype)
-        factor = jnp.linalg.cholesky(form.full(params.covariance, k, dim))
-        return params.mean[labels] + jnp.einsum("nij,nj->ni", factor[labels], noise)
+        noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
+        factors = jnp.linalg.cholesky(full_covariances(covariance, params))
+
+        def shape(k: Array, rows: Array) -> Array:
+            return jnp.where((labels == k)[:, None], noise @ factors[k].T, rows)
+
+        return params.mean[labels] + lax.fori_loop(0, len(factors), shape, noise)
 
     return Family(
         log_prob=lambda params, x: evaluate(params, x, lambda log_prob, _: log_prob),
@@ -166,10 +184,6 @@ def _like(x: Array, target: Array) -> Array:
 
 def _positive(count: Array) -> Array:
     return jnp.where(count > 0, count, 1)
-
-
-def _amid(mean: Array) -> Array:
-    return lax.stop_gradient(mean.mean(0, keepdims=True))
 
 
 def _log_normal(square_distance: Array, log_determinant: Array, dim: int) -> Array:
@@ -231,13 +245,14 @@ def _hold_variance(variance: Array, total: Array, floor: float | None) -> tuple[
 def _full(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
     """Whiten rows, z = L⁻¹ (x - μ), by one product for all components, of rows with a one at their end.
 
-    With c amid the means, shift is L Σ r z and scatter L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ): one more product with the same
+    With c amid the rows, shift is L Σ r z and scatter L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ): one more product with the same
     rows gives both sums, and as they take the same z its rounding cancels.
     """
     k, dim = params.mean.shape
     lower, inverse, log_determinant = _factor(params.covariance)
-    offset = params.mean - _amid(params.mean)
-    rows = jnp.concatenate([x - _amid(params.mean), jnp.ones_like(x[:, :1])], 1)
+    centre = x.mean(0, keepdims=True)
+    offset = params.mean - centre
+    rows = jnp.concatenate([x - centre, jnp.ones_like(x[:, :1])], 1)
     whiten = jnp.concatenate([inverse, -inverse @ offset[:, :, None]], 2)
     z = (whiten.reshape(k * dim, dim + 1) @ rows.T).reshape(k, dim, -1)
 
@@ -263,7 +278,8 @@ def _tied(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
     """
     k, dim = params.mean.shape
     _, inverse, log_determinant = _factor(params.covariance)
-    rows, offset = x - _amid(params.mean), params.mean - _amid(params.mean)
+    centre = x.mean(0, keepdims=True)
+    rows, offset = x - centre, params.mean - centre
 
     def moments(responsibilities: Array) -> tuple[Array, Array]:
         weights = responsibilities.sum(1, keepdims=True)
@@ -308,7 +324,7 @@ _FORMS = {
     "full": _Form(
         evaluate=_full,
         outer=lambda a, b: _symmetric(a[:, :, None] * b[:, None, :]),
-        variances=lambda scatter: jnp.diagonal(scatter, axis1=1, axis2=2).sum(0),
+        diagonal=lambda scatter: jnp.diagonal(scatter, axis1=1, axis2=2),
         covariance=lambda scatter, count: scatter / _positive(count)[:, None, None],
         hold=_hold_matrix,
         energy=_full_energy,
@@ -319,7 +335,7 @@ _FORMS = {
     "tied": _Form(
         evaluate=_tied,
         outer=lambda a, b: _symmetric(a.T @ b),
-        variances=jnp.diagonal,
+        diagonal=lambda scatter: jnp.diagonal(scatter)[None],
         covariance=lambda scatter, count: scatter / count.sum(),
         hold=_hold_matrix,
         energy=_tied_energy,
@@ -331,7 +347,7 @@ _FORMS = {
     "diag": _Form(
         evaluate=_diag,
         outer=jnp.multiply,
-        variances=lambda scatter: scatter.sum(0),
+        diagonal=lambda scatter: scatter,
         covariance=lambda scatter, count: scatter / _positive(count)[:, None],
         hold=_hold_variance,
         energy=lambda covariance, scatter, count, dim: count @ jnp.log(covariance).sum(1) + (scatter / covariance).sum(),
@@ -342,7 +358,7 @@ _FORMS = {
     "spherical": _Form(
         evaluate=_spherical,
         outer=lambda a, b: (a * b).mean(1),
-        variances=lambda scatter: scatter.sum(),
+        diagonal=lambda scatter: scatter[:, None],
         covariance=lambda scatter, count: scatter / _positive(count),
         hold=_hold_variance,
         energy=lambda covariance, scatter, count, dim: dim * (count @ jnp.log(covariance) + (scatter / covariance).sum()),

@@ -32,9 +32,9 @@ def weighted_sums(x: Array, responsibilities: Array) -> Array:
 
 
 def average(total: Array, count: Array, old: Array) -> Array:
-    """Return total / count per component, and the old value where a component has no responsibility."""
-    present = (count > 0).reshape(-1, *[1] * (total.ndim - 1))
-    return jnp.where(present, total / jnp.where(present, count.reshape(present.shape), 1), old)
+    """Return total / count, and the old value where a component has no responsibility; count (k,) or shaped like total."""
+    count = count.reshape(*count.shape, *[1] * (total.ndim - count.ndim))
+    return jnp.where(count > 0, total / jnp.where(count > 0, count, 1), old)
 
 
 @jax.jit
@@ -47,7 +47,7 @@ def validate_counts(data: Any, weights: Array | None, highest: float, kind: str)
     x = as_floating(data)
     check_rank(x, (1, 2), "one row per observation, independent columns.")
     if not is_traced(x, weights):
-        low, high = column_ranges(x, weights)
+        low, high = column_ranges(x, None)
         if low.min() < 0 or high.max() > highest or not look(_all_whole, x):
             raise ValueError(f"data needs {kind}; got values from {low.min():g} to {high.max():g}, or fractions.")
     return x

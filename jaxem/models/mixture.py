@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxem import constraints
-from jaxem.boundary import as_floating, at_least_one, is_traced
+from jaxem.boundary import as_arrays, as_floating, at_least_one, check_rows, is_traced
 from jaxem.model import Family, Model, PyTree, Use, evaluate, in_full_precision, normalize, num_rows, unit_weights, weighted_log
 
 
@@ -36,8 +36,10 @@ def mixture(family: Family, num_components: int) -> Model:
     """Return the mixture of `num_components` components of `family`.
 
     r_nk ∝ π_k p(x_n | θ_k);  data (n, *event), weights (n,), posterior (n, k), latents of `sample` (n,) labels.
-    Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component.
+    Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, and for what is no family.
     """
+    if not isinstance(family, Family):
+        raise ValueError(f"family must be a Family, such as families.gaussian() with its parentheses, got {family!r}.")
     return _mixture(family, at_least_one("num_components", num_components))
 
 
@@ -67,6 +69,7 @@ def _mixture(family: Family, num_components: int) -> Model:
     def log_prob(params: Mixture, data: PyTree) -> Array:
         return with_joint(params, data, lambda log_joint, _: normalize(log_joint)[1])
 
+    @in_full_precision
     def statistics(params: Mixture, data: PyTree, weights: Array, posterior: Array) -> MixtureStats:
         return with_joint(params, data, lambda _, summarize: summarize(weights[None] * posterior.T))
 
@@ -85,22 +88,23 @@ def _mixture(family: Family, num_components: int) -> Model:
         return Mixture(stats.counts / stats.counts.sum(), family.m_step(params.components, stats.components))
 
     def init(key: Array, data: PyTree, weights: Array | None = None) -> Mixture:
-        data = jax.tree.map(as_floating, data)
-        weights = unit_weights(data) if weights is None else as_floating(weights).astype(unit_weights(data).dtype)
+        data = validate(as_arrays(data), weights)
+        weights = unit_weights(data) if weights is None else as_floating(weights, "weights").astype(unit_weights(data).dtype)
         components = family.init(key, data, weights, num_components)
         return Mixture(jnp.full(num_components, 1 / num_components, weights.dtype), components)
 
+    @in_full_precision
     def expected_log_joint(params: Mixture, stats: MixtureStats) -> Array:
         return weighted_log(stats.counts, params.weights).sum() + family.expected_log_prob(params.components, stats.components)
 
+    @in_full_precision
     def sample(key: Array, params: Mixture, num_samples: int) -> tuple[PyTree, Array]:
         key_labels, key_data = jax.random.split(key)
         labels = jax.random.categorical(key_labels, jnp.log(params.weights), shape=(num_samples,))
         return family.sample(key_data, params.components, labels), labels
 
     def validate(data: PyTree, weights: Array | None) -> PyTree:
-        if family.validate is not None:
-            data = family.validate(data, weights)
+        data = family.validate(data, weights) if family.validate else check_rows(data)
         present = num_rows(data) if weights is None or is_traced(weights) else int((np.asarray(weights) > 0).sum())
         if present < num_components:
             raise ValueError(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxem.shell.report import full_covariances
 from jaxem.shell.search import Candidate
 from jaxem.shell.table import Table
 
@@ -77,7 +76,7 @@ def _scene(table: Table, chosen: Candidate, labels: np.ndarray) -> _Scene:
         labels[rows],
         np.asarray(params.weights, np.float64),
         np.asarray(params.components.mean, np.float64),
-        full_covariances(params).astype(np.float64),
+        chosen.covariances.astype(np.float64),
     )
     return scene if len(table.names) <= MOST_PAIRED else _principal(scene)
 

@@ -6,22 +6,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxem.fit import Status
-from jaxem.models.mixture import Mixture
 from jaxem.shell.search import SAME_MAXIMUM, Candidate
 from jaxem.shell.table import Table
 
 WIDEST = 6  # columns up to which whole covariance matrices are printed
 
 Rows = Sequence[Sequence[str]]
-
-
-def full_covariances(params: Mixture) -> np.ndarray:
-    """Return the covariance matrix of each Gaussian component: (k, d, d), whatever their form."""
-    k, dim = params.components.mean.shape
-    covariance, eye = np.asarray(params.components.covariance), np.eye(dim)
-    if covariance.ndim == 1:
-        return covariance[:, None, None] * eye
-    return covariance if covariance.ndim == 3 else np.broadcast_to(covariance, (k, dim, dim))
 
 
 def table_report(candidates: Sequence[Candidate], chosen: Candidate | None) -> str:
@@ -78,14 +68,14 @@ def model_report(chosen: Candidate | None, table: Table, num_candidates: int) ->
     k, status = chosen.num_components, Status(int(chosen.best.status))
     by = "BIC chooses" if num_candidates > 1 else "The fit:"
     title = f"{by} {k} component{'s' if k > 1 else ''}" + ("." if status == Status.CONVERGED else f" ({_word(status)}).")
-    return "\n\n".join([title, *_components(chosen.best.params, table.names)])
+    return "\n\n".join([title, *_components(chosen, table.names)])
 
 
-def _components(params: Mixture, names: Sequence[str]) -> list[str]:
-    covariances, means = full_covariances(params), np.asarray(params.components.mean)
+def _components(chosen: Candidate, names: Sequence[str]) -> list[str]:
+    weights, means = np.asarray(chosen.best.params.weights), np.asarray(chosen.best.params.components.mean)
     return [
         f"component {i}, weight {weight:.4f}\n" + "\n".join(_aligned(_moments(mean, covariance, names), left=(0,)))
-        for i, (weight, mean, covariance) in enumerate(zip(np.asarray(params.weights), means, covariances, strict=True), 1)
+        for i, (weight, mean, covariance) in enumerate(zip(weights, means, chosen.covariances, strict=True), 1)
     ]
 
 

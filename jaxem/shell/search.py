@@ -26,6 +26,7 @@ class Candidate(NamedTuple):
 
     num_components: int
     best: Fit
+    covariances: np.ndarray  # (k, d, d), whatever their form
     bic: float
     reached: int  # starts that converged within `same` nats of the best
     same: float
@@ -84,7 +85,14 @@ def _candidate(covariance: str, num_components: int, restarts: Restarts, x: Arra
     close = (status == Status.CONVERGED) & (log_likelihoods >= float(best.log_likelihood) - same)
     statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
     return Candidate(
-        num_components, best, bic(model, best, x), int(close.sum()), same, statuses, np.asarray(restarts.fits.num_steps)
+        num_components,
+        best,
+        np.asarray(families.full_covariances(covariance, best.params.components)),
+        bic(model, best, x),
+        int(close.sum()),
+        same,
+        statuses,
+        np.asarray(restarts.fits.num_steps),
     )
 
 
@@ -95,7 +103,7 @@ def _in_order(covariance: str, params: Mixture, num_components: int) -> Mixture:
     return Mixture(params.weights[order], families.Gaussian(mean[order], spread if covariance == "tied" else spread[order]))
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+def preferred(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate of lowest BIC: among those that converged, else those unfinished, else those degenerate."""
     for statuses in ({Status.CONVERGED}, {Status.MAX_STEPS, Status.STALLED}, {Status.DEGENERATE}):
         eligible = [c for c in candidates if Status(int(c.best.status)) in statuses and np.isfinite(c.bic)]

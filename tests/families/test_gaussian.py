@@ -105,3 +105,53 @@ def test_affine_maps_of_the_data_map_the_fit():
     received = jaxem.fit(model, mapped, x @ transform + shift, tol=-np.inf, max_steps=20)
     jacobian = 272 * np.log(abs(np.linalg.det(transform)))
     np.testing.assert_allclose(received.history, expected.history - jacobian, rtol=1e-10)
+
+
+def primitives(jaxpr, *, inside_cond):
+    """The names of all primitives in a jaxpr, those of the branches of a cond only on demand."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        if equation.primitive.name != "cond" or inside_cond:
+            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda node: hasattr(node, "jaxpr")):
+                if hasattr(inner, "jaxpr"):
+                    yield from primitives(inner.jaxpr, inside_cond=inside_cond)
+
+
+@pytest.mark.parametrize("form", ["full", "tied"])
+def test_an_m_step_that_holds_no_covariance_factors_nothing(form):
+    """Batched calls to LAPACK that run at once can lock up a CPU's threads, and the E-step's factor runs beside this."""
+    model = jaxem.mixture(families.gaussian(form), 3)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 4)))
+    params = model.init(jax.random.key(0), x)
+    jaxpr = jax.make_jaxpr(model.m_step)(params, model.e_step(params, x, jnp.ones(30))[0]).jaxpr
+    factors = {"cholesky", "eigh", "lu", "qr", "svd", "triangular_solve"}
+    assert factors & set(primitives(jaxpr, inside_cond=True)) == {"eigh"}
+    assert not factors & set(primitives(jaxpr, inside_cond=False))
+
+
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
+def test_in_float32_a_start_five_thousand_deviations_away_finds_the_variances(form):
+    """About the old mean the sum of squares has no digits left for the variance; the next step takes it from nearer by."""
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype("float32") + np.float32(5000)
+    shape = {"full": (1, 3, 3), "tied": (3, 3), "diag": (1, 3), "spherical": (1,)}[form]
+    covariance = np.broadcast_to(np.eye(3), shape) if form in ("full", "tied") else np.ones(shape)
+    model = jaxem.mixture(families.gaussian(form), 1)
+    start = jaxem.Mixture(np.ones(1), Gaussian(np.zeros((1, 3)), covariance))
+    fit = jaxem.fit(model, start, jnp.asarray(x))
+    assert fit.status == Status.CONVERGED
+    received = families.full_covariances(form, fit.params.components)[0]
+    expected = np.cov(x.T.astype(float), bias=True)
+    if form in ("diag", "spherical"):
+        expected = np.diag(np.diag(expected)) if form == "diag" else np.diag(expected).mean() * np.eye(3)
+    np.testing.assert_allclose(received, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["full", "diag"])
+def test_in_float32_an_absent_component_far_away_costs_the_others_no_digits(form):
+    x = np.random.default_rng(0).normal(size=(100, 5)).astype("float32")
+    covariance = np.broadcast_to(np.eye(5), (2, 5, 5)) if form == "full" else np.ones((2, 5))
+    mean = np.stack([np.zeros(5), np.full(5, 1e6)])
+    params = jaxem.Mixture(jnp.array([1, 0], "float32"), Gaussian(*(jnp.asarray(p, "float32") for p in (mean, covariance))))
+    received = jaxem.mixture(families.gaussian(form), 2).e_step(params, jnp.asarray(x), jnp.ones(100, "float32"))[1]
+    expected = -0.5 * (x.astype(float) ** 2).sum() - 0.5 * 100 * 5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(received, expected, rtol=1e-6)

@@ -92,5 +92,7 @@ def test_rows_that_no_component_can_make_have_no_probability_and_no_weight_no_sa
     model = jaxem.mixture(families.poisson(), 2)
     params = jaxem.Mixture(jnp.array([0.5, 0.5]), families.Poisson(jnp.array([0.0, 0.0])))
     np.testing.assert_array_equal(model.log_prob(params, jnp.array([0.0, 2.0])), [0, -np.inf])
-    _, log_likelihood = model.e_step(params, jnp.array([0.0, 2.0]), jnp.array([1.0, 0.0]))
+    weights = jnp.array([1.0, 0.0])
+    log_likelihood, slope = jax.value_and_grad(lambda params: model.e_step(params, jnp.array([0.0, 2.0]), weights)[1])(params)
     assert log_likelihood == 0
+    np.testing.assert_array_equal(slope.components.rate, [-0.5, -0.5])
