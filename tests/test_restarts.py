@@ -26,10 +26,11 @@ def test_sixty_four_starts_find_the_rare_maximum_of_old_faithful(num_continued, 
     assert max(found) < expected + 1e-3
 
 
-def test_on_iris_collapsed_starts_do_not_win():
+@pytest.mark.parametrize("num_continued", [None, 64])
+def test_on_iris_collapsed_starts_do_not_win(num_continued):
     found = []
     for seed in range(10):
-        restarts = jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.iris(), num_continued=64)
+        restarts = jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.iris(), num_continued=num_continued)
         found.append(float(restarts.best.log_likelihood))
         assert restarts.best.status == Status.CONVERGED
     assert np.sum(np.abs(np.array(found) - -180.18548) < 1e-4) >= 9
@@ -146,7 +147,7 @@ def test_restarts_run_inside_the_users_jit_and_with_squarem():
         ({"num_restarts": 4, "num_continued": 5}, "num_continued must not exceed num_restarts=4, got 5"),
         ({"num_lanes": 0}, "num_lanes must be at least 1"),
         ({"num_restarts": 2.5}, "num_restarts must be a whole number"),
-        ({"tol": float("nan")}, "tol is NaN"),
+        ({"tol": float("nan")}, "tol must be a number of nats .* got nan"),
         ({"max_steps": -1}, "max_steps must be a whole number"),
     ],
 )

@@ -46,7 +46,8 @@ def bernoulli() -> Family:
     def init(key: Array, x: Array, weights: Array, num_components: int) -> Bernoulli:
         """Probabilities half way from the mean to k-means++ centres: none is 0 or 1 unless all its data are."""
         mean = jnp.tensordot(weights / weights.sum(), x, 1)
-        return Bernoulli(0.5 * (mean[None] + initialize.kmeans_plusplus(key, x, weights, num_components)))
+        centres = initialize.kmeans_plusplus(key, x, weights, num_components)
+        return Bernoulli(jnp.clip(0.5 * (mean[None] + centres), 0, 1))
 
     def sample(key: Array, params: Bernoulli, labels: Array) -> Array:
         probs = params.probs[labels]

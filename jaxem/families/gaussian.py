@@ -27,6 +27,7 @@ from jaxem.model import Family, PyTree, Use, choose
 
 LOG_2PI = 1.8378770664093453
 LOST = 1e3  # ulps of a sum of squares about the old mean, below which nothing is known of the one about the new mean
+FAR = 100  # mean squares about the old mean, in units of the variances of all the data, from which that can matter
 
 
 class Gaussian(NamedTuple):
@@ -127,10 +128,11 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
         total_mean = (count @ (params.mean - params.mean[:1]) + stats.shift.sum(0)) / count.sum() + params.mean[0]
         total = form.diagonal(about(stats, total_mean[None] - params.mean)).sum(0)
         lost = LOST * jnp.finfo(count.dtype).eps * form.diagonal(stats.scatter)
-        free = form.covariance(scatter, count)
-        new, held = form.hold(free, jnp.maximum(total, lost.sum(0)) / count.sum(), variance_floor)
-        known = (form.diagonal(scatter) >= lost).all(1)
-        settled = known & (count > 0) if form.per_component else known[0]
+        total = jnp.maximum(total, lost.sum(0)) / count.sum()
+        new, held = form.hold(form.covariance(scatter, count), total, variance_floor)
+        mass = count[:, None] if form.per_component else count.sum()
+        waits = ((form.diagonal(stats.scatter) > FAR * mass * total[None]) & (form.diagonal(scatter) < lost)).any(1)
+        settled = ~waits & (count > 0) if form.per_component else ~waits[0]
         return Gaussian(params.mean + delta, choose(settled, new, params.covariance)), jnp.any(held & settled)
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
