@@ -25,19 +25,19 @@ def with_squares(x: Array, mean: Array, precision: Array, use: Callable[[Array, 
     """
     centre = x.mean(0, keepdims=True)
     rows, m = x - centre, mean - centre
-    dim = x.shape[1]
 
     def by_products() -> Any:
-        """Both are one product with rows (x², x, 1)."""
-        powers = jnp.concatenate([rows**2, rows, jnp.ones_like(rows[:, :1])], 1)
-        coefficients = jnp.concatenate([precision, -2 * m * precision, (m**2 * precision).sum(1, keepdims=True)], 1)
+        """Both are one product with rows (x², x)."""
+        powers = jnp.concatenate([rows**2, rows], 1)
+        coefficients = jnp.concatenate([precision, -2 * m * precision], 1)
 
         def moments(responsibilities: Array) -> tuple[Array, Array]:
-            second, first, count = jnp.split(responsibilities.T @ powers, [dim, 2 * dim], 1)
+            second, first = jnp.split(responsibilities.T @ powers, 2, 1)
+            count = responsibilities.sum(0)[:, None]
             shift = first - count * m
             return shift, second - m * (2 * shift + count * m)
 
-        return use(coefficients @ powers.T, moments)
+        return use(coefficients @ powers.T + (m**2 * precision).sum(1)[:, None], moments)
 
     def exactly() -> Any:
         square = (rows.T[None] - m[:, :, None]) ** 2
@@ -48,7 +48,7 @@ def with_squares(x: Array, mean: Array, precision: Array, use: Callable[[Array, 
 
         return use((square * precision[:, :, None]).sum(1), moments)
 
-    if dim <= FEW_COORDINATES:
+    if x.shape[1] <= FEW_COORDINATES:
         return exactly()
     near = (precision * m**2).sum(1).max() <= 0.25 / jnp.sqrt(jnp.finfo(m.dtype).eps)
     return lax.cond(near, by_products, exactly)
