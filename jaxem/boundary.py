@@ -16,6 +16,14 @@ from jax import Array
 from jaxem import constraints
 from jaxem.model import Model, PyTree, unit_weights
 
+LOOKED_AT_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises for a function that cannot be traced, as it depends on values."""
+
 
 def at_least_one(name: str, count: Any) -> int:
     """Return `count` as an int; raise ValueError unless it is a whole number of at least one."""
@@ -167,19 +175,23 @@ def _check_shapes(model: Model, params: PyTree, data: PyTree, weights: Array) ->
         return
     try:
         expected = jax.eval_shape(model.init, jax.random.key(0), data, weights)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-        return  # an init that looks at values, and so cannot tell shapes alone
-    received_structure, needed_structure = jax.tree.structure(params), jax.tree.structure(expected)
-    if str(received_structure) != str(needed_structure):
-        raise ValueError(
-            f"params has structure {received_structure}, needs {needed_structure}: "
-            "start from model.init(key, data) or build that record."
-        )
-    for (path, received), needed in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(expected), strict=True):
-        if received.shape != needed.shape:
-            raise ValueError(
-                f"params{jax.tree_util.keystr(path)} has shape {received.shape}, needs {needed.shape} for these data."
-            )
+    except LOOKED_AT_VALUES:
+        return
+    needed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, weights.dtype), expected)
+    _check_alike(params, needed, "params has", "start from model.init(key, data) or build that record")
+
+
+def _check_alike(received: PyTree, needed: PyTree, what: str, cure: str) -> None:
+    """Raise ValueError unless two trees have the same structure, shapes and dtypes."""
+    structures = jax.tree.structure(received), jax.tree.structure(needed)
+    if str(structures[0]) != str(structures[1]):
+        raise ValueError(f"{what} structure {structures[0]}, needs {structures[1]}: {cure}.")
+    for (path, one), other in zip(jax.tree.leaves_with_path(received), jax.tree.leaves(needed), strict=True):
+        place = what.replace("params", f"params{jax.tree_util.keystr(path)}")
+        if one.shape != other.shape:
+            raise ValueError(f"{place} shape {one.shape}, needs {other.shape}: {cure}.")
+        if one.dtype != other.dtype:
+            raise ValueError(f"{place} dtype {one.dtype}, needs {other.dtype}: {cure}.")
 
 
 @partial(jax.jit, static_argnums=0)
@@ -207,15 +219,7 @@ def check_steps(model: Model, params: PyTree, data: PyTree, weights: Array) -> N
             f"needs a scalar of {weights.dtype}, the dtype of the data."
         )
     received = jax.eval_shape(model.m_step, params, stats)
-    structure, needed = jax.tree.structure(received), jax.tree.structure(params)
-    if str(structure) != str(needed):
-        raise ValueError(f"model.m_step returns params of structure {structure}, needs {needed}.")
-    for (path, new), old in zip(jax.tree.leaves_with_path(received), jax.tree.leaves(params), strict=True):
-        if (new.shape, new.dtype) != (old.shape, old.dtype):
-            raise ValueError(
-                f"model.m_step returns params{jax.tree_util.keystr(path)} of shape {new.shape} and dtype {new.dtype}, "
-                f"needs {old.shape} and {old.dtype}."
-            )
+    _check_alike(received, params, "model.m_step returns params of", "return params like those it is given")
 
 
 def check_key(key: Any) -> None:
@@ -229,7 +233,7 @@ def check_key(key: Any) -> None:
 
 
 def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> PyTree:
-    """Return params in the dtype of the weights; raise ValueError where a shape or a domain is wrong."""
+    """Return params in the dtype of the weights, those on a simplex summing to one; ValueError for a wrong shape or domain."""
     params = jax.tree.map(lambda leaf: as_floating(leaf, "params").astype(weights.dtype), params, is_leaf=_is_list)
     _check_shapes(model, params, data, weights)
     if not is_traced(params):

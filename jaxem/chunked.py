@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxem.boundary import at_least_one
-from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Statistics, num_rows
+from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Statistics, num_rows, require
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
 ACCELERATOR_BLOCK_SIZE = 1 << 17
@@ -55,9 +55,15 @@ def by_default_in_blocks(model: Model, data: PyTree) -> Model:
 
 @lru_cache
 def _chunked(model: Model, block_size: int) -> Model:
+    def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
+        return _summed(require(model, "statistics"), block_size)(params, data, weights, posterior)
+
+    def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+        return _summed(model.e_step, block_size)(params, data, weights)
+
     return model._replace(
-        e_step=_summed(model.e_step, block_size),
-        statistics=_summed(model.statistics, block_size) if model.statistics else None,
+        e_step=jax.jit(e_step),
+        statistics=jax.jit(statistics) if model.statistics else None,
         log_prob=_by_blocks(model.log_prob, block_size) if model.log_prob else None,
         posterior=_by_blocks(model.posterior, block_size) if model.posterior else None,
         block_size=block_size,
@@ -67,7 +73,6 @@ def _chunked(model: Model, block_size: int) -> Model:
 def _summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]:
     """Return `over_rows` as a sum over blocks; what it takes beyond params, data and weights has one row per row of data."""
 
-    @jax.jit
     def total(params: PyTree, data: PyTree, weights: Array, *more: PyTree) -> PyTree:
         if num_rows(data) <= block_size:
             return over_rows(params, data, weights, *more)

@@ -139,7 +139,10 @@ class ComponentStatistics(Protocol):
 
 
 class ComponentMStep(Protocol):
-    """Parameters that maximize `expected_log_prob(·, stats)`; a component without responsibility keeps its old ones."""
+    """Parameters that raise `expected_log_prob(·, stats)`, to its maximum where rounding lets it be known.
+
+    A component without responsibility keeps its old ones.
+    """
 
     def __call__(self, params: PyTree, stats: PyTree) -> PyTree: ...
 
@@ -250,7 +253,8 @@ def unit_weights(data: PyTree) -> Array:
     """Return weight one for each row, in the widest float dtype of the data; the default one for half precision or none."""
     widths = [jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     widest = max(widths, default=0)
-    return jnp.ones(num_rows(data), f"float{widest}" if widest >= 32 else jnp.result_type(float))
+    dtype = jax.dtypes.canonicalize_dtype(f"float{widest}") if widest >= 32 else jnp.result_type(float)
+    return jnp.ones(num_rows(data), dtype)
 
 
 def normalize(log_joint: Array) -> tuple[Array, Array]:

@@ -249,6 +249,24 @@ def test_steps_that_do_not_fit_together_are_refused_by_name():
             jaxem.fit(model, 0.0, x)
 
 
-def test_an_init_that_looks_at_values_is_no_hindrance_to_a_fit_from_given_params():
-    model = MODEL._replace(init=lambda key, data, weights=None: MODEL.init(key, np.asarray(data), weights))
+@pytest.mark.parametrize(
+    "look",
+    [lambda x: np.asarray(x), lambda x: x[x[:, 0] > 0], lambda x: x[: int((x > 0).sum())], lambda x: [x][(x > 9).sum()]],
+)
+def test_an_init_that_looks_at_values_is_no_hindrance_to_a_fit_from_given_params(look):
+    model = MODEL._replace(init=lambda key, data, weights=None: MODEL.init(key, look(data)))
     assert jaxem.fit(model, PARAMS, X, max_steps=2).num_steps == 2
+
+
+def test_a_random_start_takes_lists_and_integers_as_a_fit_does():
+    model = jaxem.mixture(families.poisson()._replace(validate=None), 2)
+    start = model.init(jax.random.key(0), [3, 1, 7, 2, 9], [1.0, 0.5, 1.0, 2.0, 1.0])
+    assert jaxem.fit(model, start, [3, 1, 7, 2, 9]).status == jaxem.Status.CONVERGED
+
+
+def test_double_precision_data_are_taken_without_a_warning_where_it_is_off():
+    model = jaxem.Model(lambda theta, x, w: (w @ x / w.sum(), -(w @ (x - theta) ** 2)), lambda theta, stats: stats)
+    with jax.enable_x64(False):
+        fit = jaxem.fit(model, 0.0, np.arange(4.0))
+    assert fit.log_likelihood.dtype == "float32"
+    np.testing.assert_allclose(fit.params, 1.5)

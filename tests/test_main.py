@@ -152,7 +152,10 @@ def test_every_number_of_columns_has_a_picture(num_columns, num_candidates):
     x = np.random.default_rng(0).normal(size=(40, num_columns))
     components = jaxem.families.Gaussian(jnp.asarray(x[:2]), jnp.array([1.0, 0.25]))
     best = jaxem.Fit(jaxem.Mixture(jnp.array([0.75, 0.25]), components), *[jnp.array(1.0)] * 5)
-    candidates = [searching.Candidate(2, best, bic, 1, 1e-3, {}, np.array([3])) for bic in (10.0, np.inf)[:num_candidates]]
+    whole = np.array([1.0, 0.25])[:, None, None] * np.eye(num_columns)
+    candidates = [
+        searching.Candidate(2, best, whole, bic, 1, 1e-3, {}, np.array([3])) for bic in (10.0, np.inf)[:num_candidates]
+    ]
     table = Table(tuple("$bcdefg"[:num_columns]), x)
     figure = picture.draw(table, "data", candidates, candidates[0], np.arange(40) % 2)
     received = io.BytesIO()

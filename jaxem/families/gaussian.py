@@ -1,15 +1,17 @@
 """Gaussian components with full, tied, diagonal or spherical covariance.
 
-Numerics. Statistics are taken about the old means, and products of rows about one point amid the rows, so that rounding
+Numerics. Statistics are taken about the old means, and products of rows about one point amid rows and means, so that rounding
 grows with the distance between clusters in standard deviations, not with its square. Everything over rows is a matrix
 product or a fused pass. Where a mean moves so far in one step that its scatter about the new place would have no digits left,
 the covariance waits for the next step, when statistics are taken from nearer by.
 
 Collapse. The likelihood of a mixture of Gaussians is unbounded: a component may shrink onto a few points. Each covariance is
 therefore held at Σ_k ⪰ c diag(T), T the variances of all the data, c the `variance_floor`. The M-step is the exact maximizer
-under that constraint, so the likelihood still never falls; away from a collapse it is the unconstrained one to the bit.
+under that constraint (of the means alone where covariances wait), so the likelihood still never falls; away from a collapse
+it is the unconstrained one to the bit.
 """
 
+import numbers
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxem import constraints, initialize
 from jaxem.boundary import as_floating, check_rank, column_ranges, is_traced
-from jaxem.families.distances import Moments, with_squares
+from jaxem.families.distances import Moments, amid, with_squares
 from jaxem.model import Family, PyTree, Use, choose
 
 LOG_2PI = 1.8378770664093453
@@ -84,9 +86,9 @@ def gaussian(covariance: str = "full", variance_floor: float | None = None) -> F
     Raises ValueError for another name, or a floor outside [0, 1).
     """
     _check_form(covariance)
-    if variance_floor is not None and not (isinstance(variance_floor, int | float) and 0 <= variance_floor < 1):
+    if variance_floor is not None and not (isinstance(variance_floor, numbers.Real) and 0 <= variance_floor < 1):
         raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor!r}.")
-    return _gaussian(covariance, variance_floor)
+    return _gaussian(covariance, None if variance_floor is None else float(variance_floor))
 
 
 def _check_form(covariance: str) -> None:
@@ -247,12 +249,12 @@ def _hold_variance(variance: Array, total: Array, floor: float | None) -> tuple[
 def _full(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
     """Whiten rows, z = L⁻¹ (x - μ), by one product for all components, of rows with a one at their end.
 
-    With c amid the rows, shift is L Σ r z and scatter L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ): one more product with the same
+    With c amid rows and means, shift is L Σ r z and scatter L (Σ r z (x - c)ᵀ - Σ r z (μ - c)ᵀ): one more product with the same
     rows gives both sums, and as they take the same z its rounding cancels.
     """
     k, dim = params.mean.shape
     lower, inverse, log_determinant = _factor(params.covariance)
-    centre = x.mean(0, keepdims=True)
+    centre = amid(x, params.mean)
     offset = params.mean - centre
     rows = jnp.concatenate([x - centre, jnp.ones_like(x[:, :1])], 1)
     whiten = jnp.concatenate([inverse, -inverse @ offset[:, :, None]], 2)
@@ -280,7 +282,7 @@ def _tied(params: Gaussian, x: Array, use: UseMoments) -> PyTree:
     """
     k, dim = params.mean.shape
     _, inverse, log_determinant = _factor(params.covariance)
-    centre = x.mean(0, keepdims=True)
+    centre = amid(x, params.mean)
     rows, offset = x - centre, params.mean - centre
 
     def moments(responsibilities: Array) -> tuple[Array, Array]:

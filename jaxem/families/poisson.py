@@ -35,12 +35,21 @@ class PoissonStats(NamedTuple):
 
 @lru_cache
 def poisson() -> Family:
-    """Return the Poisson family, log p(x | λ_k) = Σ_j x_j log λ_kj - λ_kj - log x_j!, for counts (n,) or (n, d)."""
+    """Return the Poisson family, log p(x | λ_k) = Σ_j x_j log λ_kj - λ_kj - log x_j!, for counts (n,) or (n, d).
+
+    The terms of that sum are large where counts are, and cancel. With c the mean count, and ℓ = log λ/c, it is taken as
+    (x - c) ℓ + (c ℓ - (λ - c)) + log p(x | c), of which only the last is large, and that depends on no parameter.
+    """
 
     def log_prob(params: Poisson, x: Array) -> Array:
         rate, counts = independent.columns(params.rate), independent.columns(x)
-        log_mass = counts @ independent.finite_log(rate).T - rate.sum(1)[None] - gammaln(counts + 1).sum(1)[:, None]
-        return independent.restore_impossible(log_mass)
+        mean = counts.mean(0, keepdims=True)
+        mean = jnp.where(mean > 0, mean, 1)
+        log_ratio = jnp.log1p(jnp.where(rate > 0, (rate - mean) / mean, 0))
+        log_mass = (counts - mean) @ log_ratio.T + (mean * log_ratio - (rate - mean)).sum(1)[None]
+        at_mean = (counts * jnp.log(mean) - mean - gammaln(counts + 1)).sum(1)
+        impossible = counts @ jnp.where(rate > 0, 0, independent.IMPOSSIBLE).astype(rate.dtype).T
+        return independent.restore_impossible(log_mass + at_mean[:, None] + impossible)
 
     def statistics(params: Poisson, x: Array, responsibilities: Array) -> PoissonStats:
         log_factorial = gammaln(independent.columns(x) + 1).sum(1)

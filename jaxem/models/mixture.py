@@ -88,8 +88,9 @@ def _mixture(family: Family, num_components: int) -> Model:
         return Mixture(stats.counts / stats.counts.sum(), family.m_step(params.components, stats.components))
 
     def init(key: Array, data: PyTree, weights: Array | None = None) -> Mixture:
+        weights = None if weights is None else as_floating(weights, "weights")
         data = validate(as_arrays(data), weights)
-        weights = unit_weights(data) if weights is None else as_floating(weights, "weights").astype(unit_weights(data).dtype)
+        weights = unit_weights(data) if weights is None else weights.astype(unit_weights(data).dtype)
         components = family.init(key, data, weights, num_components)
         return Mixture(jnp.full(num_components, 1 / num_components, weights.dtype), components)
 
@@ -104,7 +105,7 @@ def _mixture(family: Family, num_components: int) -> Model:
         return family.sample(key_data, params.components, labels), labels
 
     def validate(data: PyTree, weights: Array | None) -> PyTree:
-        data = family.validate(data, weights) if family.validate else check_rows(data)
+        data = family.validate(data, weights) if family.validate else jax.tree.map(as_floating, check_rows(data))
         present = num_rows(data) if weights is None or is_traced(weights) else int((np.asarray(weights) > 0).sum())
         if present < num_components:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The guard against collapse, and numerics that the mixture tests do not reach."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,3 +156,18 @@ def test_in_float32_an_absent_component_far_away_costs_the_others_no_digits(form
     received = jaxem.mixture(families.gaussian(form), 2).e_step(params, jnp.asarray(x), jnp.ones(100, "float32"))[1]
     expected = -0.5 * (x.astype(float) ** 2).sum() - 0.5 * 100 * 5 * np.log(2 * np.pi)
     np.testing.assert_allclose(received, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
+def test_in_float32_one_row_far_away_costs_the_others_no_digits(form):
+    x = np.random.default_rng(0).normal(size=(100, 5)).astype("float32")
+    shape = {"full": (2, 5, 5), "tied": (5, 5), "diag": (2, 5), "spherical": (2,)}[form]
+    covariance = np.broadcast_to(np.eye(5), shape) if form in ("full", "tied") else np.ones(shape)
+    mean = np.stack([np.zeros(5), np.ones(5)])
+    params = jaxem.Mixture(jnp.array([0.5, 0.5], "float32"), Gaussian(*(jnp.asarray(p, "float32") for p in (mean, covariance))))
+    model = jaxem.mixture(families.gaussian(form), 2)
+    far = np.concatenate([x, np.full((1, 5), 1e9, "float32")])
+    received = model.e_step(params, jnp.asarray(far), jnp.asarray(np.append(np.ones(100), 0), "float32"))
+    expected = model.e_step(params, jnp.asarray(x), jnp.ones(100, "float32"))
+    chex.assert_trees_all_close(received, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.log_prob(params, far)[:100], model.log_prob(params, x), rtol=1e-5)
