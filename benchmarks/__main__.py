@@ -19,12 +19,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     origin = report.provenance(arguments.repeats, arguments.quick)
+    path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{'-quick' if arguments.quick else ''}.json"
     rows = {}
     for name in arguments.only or ROWS:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows[name] = ROWS[name](report.Options(arguments.repeats, arguments.quick))
-    path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{'-quick' if arguments.quick else ''}.json"
-    report.write(path, origin, rows)
+        report.write(path, origin, rows)  # after each, so that none is lost if a later one fails
     print(report.table([line for row in rows.values() for line in row.lines]))
     print(f"\n{report.summary(origin)}\n")
     print(f"Every figure: {path}", file=sys.stderr)

@@ -52,10 +52,11 @@ def first_fit(at_most: float, options: Options) -> Row:
     rounds = [
         {name: in_fresh_process(task, **given) for name, (task, given) in tasks.items()} for _ in range(1 + options.repeats)
     ]
-    runs = {name: [found[name] for found in rounds[1:]] for name in tasks}
+    runs = {name: [found[name] for found in rounds[1:] if "failure" not in found[name]] for name in tasks}
     median = {
         name: {part: statistics.median(run[part] for run in ran) for part in ("import", "fit", "total")}
         for name, ran in runs.items()
+        if ran
     }
     ours = median["jaxem"]
     theirs = {name: against(parts["total"], ours["total"]) for name, parts in median.items() if name != "jaxem"}
@@ -73,6 +74,8 @@ def first_fit(at_most: float, options: Options) -> Row:
 def acceleration(options: Options) -> Row:
     """Time em against squarem on a slow problem, in float64."""
     found = in_fresh_process("acceleration", repeats=options.repeats)
+    if "failure" in found:
+        return Row([Line("London Times deaths", {"jaxem": f"failed: {found['failure']}"})], found)
     lines = [
         Line(
             f"London Times deaths, 2 Poisson components, {name}, float64",

@@ -44,7 +44,7 @@ def restarts(
     cold = [timed(all_run, jax.clear_caches)[0] for _ in range(options.repeats)]
 
     endings = {name: _searched(timings[name].result, x) for name in (ALL, SHORT)}
-    endings |= {name: _initialized(timings[name].result, x) for name in beside}
+    endings |= {name: _initialized(timings[name].result, x) for name in beside if not timings[name].failure}
     endings |= {name: _fitted(timings[name].result, x) for name in same if not timings[name].failure}
     peer = {name: timings[name] for name in (N_INIT, on_one_thread(N_INIT)) if name in timings}
     columns = {name: timing for name, timing in timings.items() if name not in (SHORT, *peer)}
@@ -119,11 +119,11 @@ def _fitted(outcomes: list[Outcome], x: np.ndarray) -> dict[str, Any]:
     """Return where the fits of a peer from all starts ended."""
     ends = [log_likelihood(outcome.solution, x) for outcome in outcomes if outcome.solution]
     steps = sum(outcome.num_steps for outcome in outcomes)
-    return {"log_likelihood": max(ends, default=float("nan")), "steps": steps, "failed": len(outcomes) - len(ends)}
+    return {"log_likelihood": max(ends, default=None), "steps": steps, "failed": len(outcomes) - len(ends)}
 
 
 def _multiples(peer: dict[str, Timing], base: float) -> dict[str, float]:
-    return {name: timing.median / base for name, timing in peer.items()}
+    return {name: timing.median / base for name, timing in peer.items() if not timing.failure}
 
 
 def _line(label: str, ours: float, peer: dict[str, Timing], at_least: float | None, ending: str) -> Line:
@@ -133,7 +133,8 @@ def _line(label: str, ours: float, peer: dict[str, Timing], at_least: float | No
 
 
 def _ending(end: dict[str, Any]) -> str:
-    return f"{nats(end['log_likelihood'])} in {end['steps']} steps"
+    found = "no finite fit" if end["log_likelihood"] is None else nats(end["log_likelihood"])
+    return f"{found} in {end['steps']} steps"
 
 
 def _both(endings: dict[str, dict[str, Any]], name: str) -> str:
