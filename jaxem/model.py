@@ -139,10 +139,7 @@ class ComponentStatistics(Protocol):
 
 
 class ComponentMStep(Protocol):
-    """Parameters that raise `expected_log_prob(·, stats)`, to its maximum where rounding lets it be known.
-
-    A component without responsibility keeps its old ones.
-    """
+    """Parameters that maximize `expected_log_prob(·, stats)`; a component without responsibility keeps its old ones."""
 
     def __call__(self, params: PyTree, stats: PyTree) -> PyTree: ...
 

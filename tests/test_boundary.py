@@ -244,6 +244,7 @@ def test_steps_that_do_not_fit_together_are_refused_by_name():
         ),
         (own(m_step=lambda theta, stats: (stats, stats)), r"model\.m_step returns params of structure"),
         (own(m_step=lambda theta, stats: stats[None]), r"model\.m_step returns params of shape \(1,\)"),
+        (own(m_step=lambda theta, stats: stats.astype("float32")), r"model\.m_step returns params of dtype float32"),
     ]:
         with pytest.raises(ValueError, match=message):
             jaxem.fit(model, 0.0, x)

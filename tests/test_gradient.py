@@ -1,5 +1,6 @@
 """Gradient M-steps and models from log p(x, z | θ): exact maxima, no descent, honest stalls."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,3 +213,11 @@ def test_own_models_take_random_starts_by_restarts():
     model = jaxem.from_log_joint(**LINKAGE, init=init)
     restarts = jaxem.fit_restarts(model, jax.random.key(0), CELLS, LINKAGE_COUNTS, num_restarts=4, num_continued=4)
     np.testing.assert_allclose(restarts.fits.params["theta"], 0.6268214978709824, atol=1e-4)
+
+
+def test_an_optimizer_that_only_loses_leaves_the_parameters_to_the_bit():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 2)))
+    model = jaxem.mixture(families.gaussian(), 2)
+    params = model.init(jax.random.key(0), x)
+    stats, _ = model.e_step(params, x, jnp.ones(30))
+    chex.assert_trees_all_equal(jaxem.gradient_m_step(model, optax.sgd(-1e-3), num_steps=3).m_step(params, stats), params)

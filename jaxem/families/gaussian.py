@@ -2,13 +2,11 @@
 
 Numerics. Statistics are taken about the old means, and products of rows about one point amid rows and means, so that rounding
 grows with the distance between clusters in standard deviations, not with its square. Everything over rows is a matrix
-product or a fused pass. Where a mean moves so far in one step that its scatter about the new place would have no digits left,
-the covariance waits for the next step, when statistics are taken from nearer by.
+product or a fused pass. From means far outside the data the first step finds means alone, and the next the variances.
 
 Collapse. The likelihood of a mixture of Gaussians is unbounded: a component may shrink onto a few points. Each covariance is
 therefore held at Σ_k ⪰ c diag(T), T the variances of all the data, c the `variance_floor`. The M-step is the exact maximizer
-under that constraint (of the means alone where covariances wait), so the likelihood still never falls; away from a collapse
-it is the unconstrained one to the bit.
+under that constraint, so the likelihood still never falls; away from a collapse it is the unconstrained one to the bit.
 """
 
 import numbers
@@ -28,8 +26,7 @@ from jaxem.families.distances import Moments, amid, with_squares
 from jaxem.model import Family, PyTree, Use, choose
 
 LOG_2PI = 1.8378770664093453
-LOST = 1e3  # ulps of a sum of squares about the old mean, below which nothing is known of the one about the new mean
-FAR = 100  # mean squares about the old mean, in units of the variances of all the data, from which that can matter
+LOST = 1e3  # ulps of the squares about old means far away, in which the variances of all the data are lost
 
 
 class Gaussian(NamedTuple):
@@ -126,16 +123,14 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
     def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
         count = stats.counts
         delta = stats.shift / _positive(count)[:, None]
-        scatter = about(stats, delta)
         total_mean = (count @ (params.mean - params.mean[:1]) + stats.shift.sum(0)) / count.sum() + params.mean[0]
         total = form.diagonal(about(stats, total_mean[None] - params.mean)).sum(0)
-        lost = LOST * jnp.finfo(count.dtype).eps * form.diagonal(stats.scatter)
-        total = jnp.maximum(total, lost.sum(0)) / count.sum()
-        new, held = form.hold(form.covariance(scatter, count), total, variance_floor)
-        mass = count[:, None] if form.per_component else count.sum()
-        waits = ((form.diagonal(stats.scatter) > FAR * mass * total[None]) & (form.diagonal(scatter) < lost)).any(1)
-        settled = ~waits & (count > 0) if form.per_component else ~waits[0]
-        return Gaussian(params.mean + delta, choose(settled, new, params.covariance)), jnp.any(held & settled)
+        least = LOST * jnp.finfo(count.dtype).eps * form.diagonal(stats.scatter).sum(0)
+        free = form.covariance(about(stats, delta), count)
+        new, held = form.hold(free, jnp.maximum(total, least) / count.sum(), variance_floor)
+        if form.per_component:
+            new, held = choose(count > 0, new, params.covariance), held & (count > 0)
+        return Gaussian(params.mean + delta, new), jnp.any(held)
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
         dim = params.mean.shape[1]

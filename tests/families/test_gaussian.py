@@ -132,13 +132,12 @@ def test_an_m_step_that_holds_no_covariance_factors_nothing(form):
 
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_in_float32_a_start_five_thousand_deviations_away_finds_the_variances(form):
-    """About the old mean the sum of squares has no digits left for the variance; the next step takes it from nearer by."""
+    """About the old mean squares have no digits left for the variances; the next step takes them from nearer by."""
     x = np.random.default_rng(0).normal(size=(500, 3)).astype("float32") + np.float32(5000)
     shape = {"full": (1, 3, 3), "tied": (3, 3), "diag": (1, 3), "spherical": (1,)}[form]
     covariance = np.broadcast_to(np.eye(3), shape) if form in ("full", "tied") else np.ones(shape)
     model = jaxem.mixture(families.gaussian(form), 1)
-    start = jaxem.Mixture(np.ones(1), Gaussian(np.zeros((1, 3)), covariance))
-    fit = jaxem.fit(model, start, jnp.asarray(x))
+    fit = jaxem.fit(model, jaxem.Mixture(np.ones(1), Gaussian(np.zeros((1, 3)), covariance)), jnp.asarray(x))
     assert fit.status == Status.CONVERGED
     received = families.full_covariances(form, fit.params.components)[0]
     expected = np.cov(x.T.astype(float), bias=True)
