@@ -1,6 +1,5 @@
 """Mixtures of several sizes, each from many random starts, and the one that BIC prefers."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -43,12 +42,11 @@ def search(
     """
     key, data = jax.random.key(seed), jnp.asarray(x)
     lower = partial(_search.lower, families.gaussian(covariance), max(counts), num_restarts)
-    pool = ThreadPoolExecutor(min(len(counts), os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(1)  # one search at a time: LAPACK's batched calls from two can lock up a CPU's threads
     try:
         on_progress(0)
         run = pool.submit(lambda: lower(key, data, counts[0]).compile()).result()
-        # those with most components take longest: started first, they do not run on alone at the end
-        found = {pool.submit(lambda k: jax.block_until_ready(run(key, data, k)), k): k for k in sorted(counts, reverse=True)}
+        found = {pool.submit(lambda k: jax.block_until_ready(run(key, data, k)), k): k for k in counts}
         for done, _ in enumerate(as_completed(found), 1):
             on_progress(done)
     finally:
