@@ -156,18 +156,20 @@ def broadcast(constraints: PyTree, params: PyTree) -> list[Constraint]:
     return jax.tree.leaves(each, is_leaf=is_constraint)
 
 
+def _leaf_by_leaf(function: Callable[[Constraint, Array], Array], constraints: PyTree, tree: PyTree) -> PyTree:
+    """Apply `function` to each leaf of `tree` and the constraint that stands for it."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, map(function, broadcast(constraints, tree), leaves))
+
+
 def constrain(constraints: PyTree, unconstrained: PyTree) -> PyTree:
     """Map unconstrained values onto the domain, leaf by leaf."""
-    leaves, structure = jax.tree.flatten(unconstrained)
-    domains = broadcast(constraints, unconstrained)
-    return jax.tree.unflatten(structure, [c.constrain(u) for c, u in zip(domains, leaves, strict=True)])
+    return _leaf_by_leaf(lambda c, u: c.constrain(u), constraints, unconstrained)
 
 
 def unconstrain(constraints: PyTree, params: PyTree) -> PyTree:
     """Map parameters to unconstrained space, leaf by leaf; infinite on the boundary of a domain."""
-    leaves, structure = jax.tree.flatten(params)
-    domains = broadcast(constraints, params)
-    return jax.tree.unflatten(structure, [c.unconstrain(x) for c, x in zip(domains, leaves, strict=True)])
+    return _leaf_by_leaf(lambda c, x: c.unconstrain(x), constraints, params)
 
 
 def retract(constraints: PyTree, params: PyTree) -> PyTree:
@@ -180,6 +182,4 @@ def retract(constraints: PyTree, params: PyTree) -> PyTree:
 
 def mend(constraints: PyTree, params: PyTree) -> PyTree:
     """Return params that lie in their domain but for rounding, in the domain."""
-    leaves, structure = jax.tree.flatten(params)
-    domains = broadcast(constraints, params)
-    return jax.tree.unflatten(structure, [c.mend(x) for c, x in zip(domains, leaves, strict=True)])
+    return _leaf_by_leaf(lambda c, x: c.mend(x), constraints, params)
