@@ -1,25 +1,70 @@
 """Expectation-Maximization for any latent-variable model, in JAX."""
 
+from jaxem import components as components
 from jaxem import constraints as constraints
 from jaxem import datasets as datasets
 from jaxem import families as families
-from jaxem import initialize as initialize
+from jaxem import seeds as seeds
+from jaxem import starts as initialize
 from jaxem import testing as testing
+from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
-from jaxem.chunked import chunked as chunked
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
 from jaxem.criteria import num_free_parameters as num_free_parameters
-from jaxem.fit import Fit as Fit
-from jaxem.fit import Status as Status
-from jaxem.fit import fit as fit
-from jaxem.gradient import from_log_joint as from_log_joint
+from jaxem.fitting import Fit as Fit
+from jaxem.fitting import fit as fit
 from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
+from jaxem.models.enumerated import from_log_joint as from_log_joint
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
+from jaxem.models.single import single as single
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
+from jaxem.restarts import num_reached as num_reached
+from jaxem.solvers import Solver as Solver
 from jaxem.solvers import em as em
 from jaxem.solvers import squarem as squarem
+from jaxem.starts import jitter as jitter
+from jaxem.stopping import Status as Status
+from jaxem.trees import Shared as Shared
+
+__version__ = "0.1.0"
+__all__ = [
+    "Family",
+    "Fit",
+    "Mixture",
+    "Model",
+    "Restarts",
+    "Shared",
+    "Solver",
+    "Status",
+    "aic",
+    "bic",
+    "chunked",
+    "components",
+    "constraints",
+    "datasets",
+    "em",
+    "families",
+    "fit",
+    "fit_restarts",
+    "from_log_joint",
+    "gradient_m_step",
+    "initialize",
+    "jitter",
+    "lower_bound",
+    "mixture",
+    "num_free_parameters",
+    "num_reached",
+    "seeds",
+    "single",
+    "squarem",
+    "testing",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,10 +1,8 @@
-"""What is checked before anything is compiled: every bad argument is a ValueError that says what to do.
+"""The one door of all drivers: model, params, data and weights agree, or a ValueError says what to do.
 
 Values can only be looked at outside jit; under a trace the shape checks remain, and a bad value shows in `Fit.status`.
 """
 
-import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +12,9 @@ import numpy as np
 from jax import Array
 
 from jaxem import constraints
-from jaxem.model import Model, PyTree, unit_weights
+from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced, look
+from jaxem.model import Family, Model, Prepare, PyTree
+from jaxem.trees import map_rows, rows_of, unit_weights
 
 LOOKED_AT_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -25,107 +25,15 @@ LOOKED_AT_VALUES = (
 """What JAX raises for a function that cannot be traced, as it depends on values."""
 
 
-def at_least_one(name: str, count: Any) -> int:
-    """Return `count` as an int; raise ValueError unless it is a whole number of at least one."""
-    try:
-        count = operator.index(count)
-    except TypeError as error:
-        raise ValueError(f"{name} must be a whole number, got {count!r}.") from error
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, got {count}.")
-    return count
+def check_model(model: Any) -> None:
+    """Raise ValueError for what is no Model."""
+    if not isinstance(model, Model):
+        cure = "jaxem.mixture(family, k) or jaxem.single(family) makes a model of it" if isinstance(model, Family) else ""
+        raise ValueError(f"model must be a Model, got {type(model).__name__}: {cure or 'call its constructor'}.")
 
 
-def is_traced(*trees: PyTree) -> bool:
-    """Tell whether any leaf is a tracer, so that its value cannot be looked at."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
-
-
-def look(function: Callable[..., Any], *args: Any) -> Any:
-    """Return a function of values at hand as NumPy arrays, computed at once even while something else is being traced."""
-    with jax.ensure_compile_time_eval():
-        return jax.tree.map(np.asarray, function(*args))
-
-
-def _is_single_or_double(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits >= 32
-
-
-def as_floating(x: Any, name: str = "data") -> Array:
-    """Return `x` as an array in its own float dtype, or the default one for half precision and integers that it can hold.
-
-    Raises ValueError for what is no number, and for integers that would be rounded.
-    """
-    if is_traced(x):
-        return x if _is_single_or_double(x) else x.astype(jnp.result_type(float))
-    if not isinstance(x, jax.Array):
-        x = np.asarray(x)
-    if x.dtype.kind not in "biuf" and not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} has dtype {x.dtype}, needs numbers: convert it, e.g. np.asarray({name}, float).")
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.asarray(x) if _is_single_or_double(x) else jnp.asarray(x, jnp.result_type(float))
-    converted = jnp.asarray(x, jnp.result_type(float))
-    if np.any(np.asarray(converted).astype(x.dtype) != np.asarray(x)):
-        raise ValueError(
-            f"{name} has integers that {converted.dtype} cannot hold exactly (largest {np.abs(np.asarray(x)).max()}): "
-            "rescale them, or enable jax_enable_x64."
-        )
-    return converted
-
-
-@jax.jit
-def _column_ranges(x: Array, weights: Array | None) -> tuple[Array, Array, Array, Array]:
-    low, high = x.min(0), x.max(0)
-    if weights is None:
-        return low, high, low, high
-    kept = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
-    infinite = jnp.asarray(jnp.inf, x.dtype)
-    return low, high, jnp.where(kept, x, infinite).min(0), jnp.where(kept, x, -infinite).max(0)
-
-
-def column_ranges(x: Array, weights: Array | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return each column's smallest and largest value over rows of positive weight; ValueError for a non-finite value."""
-    low, high, kept_low, kept_high = (np.atleast_1d(side) for side in look(_column_ranges, x, weights))
-    bad = ~(np.isfinite(low) & np.isfinite(high))
-    if bad.any():
-        raise ValueError(
-            f"data has NaN or infinite values (columns {np.flatnonzero(bad).tolist()}): drop or impute those rows; "
-            "giving them weight 0 is not enough."
-        )
-    return kept_low, kept_high
-
-
-def check_rank(x: Array, ranks: tuple[int, ...], hint: str) -> None:
-    """Raise ValueError unless `x` has one of the ranks and at least one row."""
-    if x.ndim not in ranks:
-        needs = " or ".join({1: "(n,)", 2: "(n, d)"}[rank] for rank in ranks)
-        raise ValueError(f"data has shape {x.shape}, needs {needs}: {hint}")
-    if 0 in x.shape:
-        raise ValueError(f"data has shape {x.shape}, needs at least one row and one column.")
-
-
-@jax.jit
-def _all_finite(x: Array) -> Array:
-    return jnp.isfinite(x).all()
-
-
-def check_rows(data: PyTree) -> PyTree:
-    """Return data of any kind with all floats in one dtype of full precision, integers as they are.
-
-    Raises ValueError for NaN, infinity, and what is no number.
-    """
-    for leaf in jax.tree.leaves(data):
-        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        if not floating and leaf.dtype.kind not in "biu":
-            raise ValueError(f"data has dtype {leaf.dtype}, needs numbers: convert it, e.g. np.asarray(data, float).")
-        if floating and not is_traced(leaf) and not look(_all_finite, leaf):
-            raise ValueError("data has NaN or infinite values: drop or impute those rows.")
-    dtype = unit_weights(data).dtype
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else None), data)
-
-
-def _num_rows(data: PyTree) -> int:
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
+def _count_rows(data: PyTree) -> int:
+    shapes = [np.shape(leaf) for leaf in rows_of(data)]
     if not shapes or () in shapes:
         raise ValueError("data needs arrays with one row per observation; got an empty tree or a scalar.")
     lengths = sorted({shape[0] for shape in shapes})
@@ -136,7 +44,8 @@ def _num_rows(data: PyTree) -> int:
     return int(lengths[0])
 
 
-def _check_weights(weights: Any, num_rows: int) -> Array:
+def check_weights(weights: Any, num_rows: int) -> Array:
+    """Return weights (n,) as floats; ValueError for another shape, and for what is not finite, negative or all zero."""
     weights = as_floating(weights, "weights")
     if weights.shape != (num_rows,):
         raise ValueError(f"weights has shape {weights.shape}, needs ({num_rows},): one weight per row of data.")
@@ -149,25 +58,41 @@ def _check_weights(weights: Any, num_rows: int) -> Array:
     return weights
 
 
-def as_arrays(data: PyTree) -> PyTree:
-    """Return data with each leaf, or list of numbers, as an array."""
-    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), data, is_leaf=_is_list)
-
-
-def check_data(model: Model, data: PyTree, weights: Any) -> tuple[PyTree, Array]:
-    """Return data and weights as arrays of one float dtype that `model` can be fitted to; else raise ValueError."""
+def ready(prepare: Prepare | None, data: PyTree) -> PyTree:
+    """Return data as `prepare` has them, examined once, but not asked whether anything can be learnt from them."""
     data = as_arrays(data)
-    num_rows = _num_rows(data)
-    if weights is not None:
-        weights = _check_weights(weights, num_rows)
-    data = model.validate(data, weights) if model.validate else check_rows(data)
+    _count_rows(data)
+    return prepare(data, None) if prepare else as_rows(data)
+
+
+def ready_to_learn(prepare: Prepare | None, data: PyTree, weights: Any) -> tuple[PyTree, Array]:
+    """Return data as `prepare` has them and weights in their dtype, one each for None; else raise ValueError."""
+    data = as_arrays(data)
+    num_rows = _count_rows(data)
+    given = jnp.ones(num_rows) if weights is None else check_weights(weights, num_rows)
+    data = prepare(data, given) if prepare else as_rows(data)
     expected = unit_weights(data)
-    return data, expected if weights is None else weights.astype(expected.dtype)
+    return (data, expected) if weights is None else (_without_absent(data, given), given.astype(expected.dtype))
 
 
-def _is_list(node: object) -> bool:
-    """Whether `node` is a list of numbers, nested or not, which stands for an array; a list of arrays is a tree of them."""
-    return isinstance(node, list) and all(isinstance(leaf, (bool, int, float, str)) for leaf in jax.tree.leaves(node))
+def check_data(model: Model, data: PyTree, weights: Any = None) -> tuple[PyTree, Array]:
+    """Return data and weights as arrays of one float dtype that `model` can be fitted to; else raise ValueError."""
+    check_model(model)
+    return ready_to_learn(model.prepare, data, weights)
+
+
+def _without_absent(data: PyTree, weights: Array) -> PyTree:
+    """Return data with a present row in the place of absent ones: 0 · x is no zero where x² overflows."""
+    if is_traced(weights) or bool((np.asarray(weights) > 0).all()):
+        return data
+    first = int(np.argmax(np.asarray(weights) > 0))
+    absent = weights <= 0
+    return map_rows(lambda leaf: jnp.where(absent.reshape(-1, *[1] * (leaf.ndim - 1)), leaf[first : first + 1], leaf), data)
+
+
+def are_weights(weights: Array) -> Array:
+    """Tell whether weights are finite, none negative and some positive: what a trace cannot look at, as a value."""
+    return jnp.isfinite(weights).all() & (weights >= 0).all() & (weights > 0).any()
 
 
 def _check_shapes(model: Model, params: PyTree, data: PyTree, weights: Array) -> None:
@@ -222,19 +147,24 @@ def check_steps(model: Model, params: PyTree, data: PyTree, weights: Array) -> N
     _check_alike(received, params, "model.m_step returns params of", "return params like those it is given")
 
 
-def check_key(key: Any) -> None:
-    """Raise ValueError unless `key` is one random key, of the new style or the old."""
+def as_key(key: Any) -> Array:
+    """Return one random key, of the new style or the old, or made of an int seed; ValueError for anything else."""
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return jax.random.key(int(key) % 2**32)
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    old = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    old = dtype == jnp.uint32 and shape == jax.eval_shape(jax.random.PRNGKey, 0).shape
     if not (new or old):
         got = repr(key) if shape is None else f"an array of dtype {dtype} and shape {shape}"
-        raise ValueError(f"key must be one random key, such as jax.random.key(0), got {got}.")
+        raise ValueError(f"key must be one random key, such as jax.random.key(0), or an int seed, got {got}.")
+    return key
 
 
 def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> PyTree:
-    """Return params in the dtype of the weights, those on a simplex summing to one; ValueError for a wrong shape or domain."""
-    params = jax.tree.map(lambda leaf: as_floating(leaf, "params").astype(weights.dtype), params, is_leaf=_is_list)
+    """Return params in the dtype of the weights, rounding at their domains' edges mended; ValueError for what is outside."""
+    params = as_params(params, weights.dtype)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"params has no arrays, got {params!r}: there is nothing to fit. Give each parameter a start.")
     _check_shapes(model, params, data, weights)
     if not is_traced(params):
         _check_domain(model, params)

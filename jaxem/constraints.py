@@ -2,19 +2,21 @@
 
 A `Constraint` is a pair of smooth maps between a parameter's domain and unconstrained space. Gradient M-steps, the domain
 test of accelerated steps, the number of free parameters and gradient checks all read the same declaration: a pytree of
-constraints shaped like the parameters, in which one constraint may stand for a whole subtree.
+constraints shaped like the parameters, in which one constraint may stand for a whole subtree. It also says which axes of
+its array run over components, and nothing else in the library knows what a component is.
 """
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-PyTree = Any
+from jaxem.model import Parts, PyTree
+from jaxem.numerics import symmetric
 
 
 class Constraint(NamedTuple):
@@ -23,6 +25,14 @@ class Constraint(NamedTuple):
     `constrain` maps unconstrained arrays onto the domain and `unconstrain` back; `contains` tells whether an array lies in
     the closed domain (a scalar bool, usable inside jit); `num_free` counts the free parameters in an array from its shape.
     `mend` takes an array that `contains` lets pass to the domain itself, where rounding has left it a little outside.
+    `component_axes` are the axes that run over components: (0,) as a rule, () where all share the array, (1,) for the
+    coefficients of a gate, (0, 1) for transitions. `parts` is (constructor, arguments) of what is no constant of this module.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> p = constraints.simplex.constrain(jnp.zeros(2))
+    >>> print(p.round(3), constraints.simplex.num_free(p.shape))
+    [0.333 0.333 0.333] 2
     """
 
     name: str
@@ -31,6 +41,23 @@ class Constraint(NamedTuple):
     contains: Callable[[Array], Array]
     num_free: Callable[[tuple[int, ...]], int]
     mend: Callable[[Array], Array] = lambda x: x
+    component_axes: tuple[int, ...] = (0,)
+    parts: Parts | None = None
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by `parts`, and a constant of this module by its name."""
+        return self.parts or next(name for name, value in globals().items() if value is self)
+
+
+@cache
+def on_axes(constraint: Constraint, component_axes: tuple[int, ...]) -> Constraint:
+    """Return `constraint` for an array whose `component_axes` run over components; () for one that all components share.
+
+    >>> from jaxem import constraints
+    >>> constraints.on_axes(constraints.positive, ()).component_axes
+    ()
+    """
+    return constraint._replace(component_axes=component_axes, parts=(on_axes, (constraint, component_axes)))
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -52,11 +79,15 @@ positive = Constraint("positive", jnp.exp, jnp.log, lambda x: _is_finite(x) & jn
 non_negative = Constraint("non-negative", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x >= 0), _size)
 
 
-@lru_cache
+@cache
 def interval(low: float, high: float) -> Constraint:
     """Return the bounded interval [low, high]: x = low + (high - low) / (1 + e^-u).
 
     Raises ValueError unless low < high.
+
+    >>> from jaxem import constraints
+    >>> float(constraints.interval(0, 10).constrain(0.0))
+    5.0
     """
     if not low < high:
         raise ValueError(f"interval(low, high) needs low < high, got ({low}, {high}).")
@@ -66,6 +97,7 @@ def interval(low: float, high: float) -> Constraint:
         lambda x: jnp.log(x - low) - jnp.log(high - x),
         lambda x: jnp.all((x >= low) & (x <= high)),
         _size,
+        parts=(interval, (low, high)),
     )
 
 
@@ -111,7 +143,7 @@ def _from_positive_definite(x: Array) -> Array:
 
 
 def _is_positive_definite(x: Array) -> Array:
-    slack = 64 * jnp.finfo(x.dtype).eps * jnp.abs(x).max()
+    slack = 64 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(x).max()  # in float64 too: starts come from float32 fits
     return jnp.all(jnp.abs(x - x.mT) <= slack) & _is_finite(jnp.linalg.cholesky(x))
 
 
@@ -121,6 +153,7 @@ positive_definite = Constraint(
     _from_positive_definite,
     _is_positive_definite,
     lambda shape: _rows(shape, 2) * shape[-1] * (shape[-1] + 1) // 2,
+    mend=symmetric,
 )
 
 ordered = Constraint(
@@ -133,7 +166,12 @@ ordered = Constraint(
 
 
 def is_constraint(node: object) -> bool:
-    """Tell whether `node` is a Constraint: the leaves of a tree of constraints."""
+    """Tell whether `node` is a Constraint: the leaves of a tree of constraints.
+
+    >>> from jaxem import constraints
+    >>> constraints.is_constraint(constraints.simplex)
+    True
+    """
     return isinstance(node, Constraint)
 
 
@@ -141,6 +179,11 @@ def broadcast(constraints: PyTree, params: PyTree) -> list[Constraint]:
     """Return one constraint per leaf of `params`; None means real, for a subtree or everywhere.
 
     Raises ValueError where `constraints` is not shaped like `params`.
+
+    >>> from jaxem import constraints
+    >>> found = constraints.broadcast({"a": constraints.positive, "b": None}, {"a": [1.0, 2.0], "b": 3.0})
+    >>> [constraint.name for constraint in found]
+    ['positive', 'positive', 'real']
     """
 
     def spread(constraint: Constraint | None, subtree: PyTree) -> list[Constraint]:
@@ -156,30 +199,60 @@ def broadcast(constraints: PyTree, params: PyTree) -> list[Constraint]:
     return jax.tree.leaves(each, is_leaf=is_constraint)
 
 
-def _leaf_by_leaf(function: Callable[[Constraint, Array], Array], constraints: PyTree, tree: PyTree) -> PyTree:
-    """Apply `function` to each leaf of `tree` and the constraint that stands for it."""
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, map(function, broadcast(constraints, tree), leaves))
+def each(function: Callable[..., Array], constraints: PyTree, *trees: PyTree) -> PyTree:
+    """Apply `function(constraint, *leaves)` to each leaf of trees of one structure and the constraint that stands for it.
+
+    >>> from jaxem import constraints
+    >>> constraints.each(lambda c, low, high: (c.name, high - low), {"a": constraints.positive}, {"a": 1.0}, {"a": 3.0})
+    {'a': ('positive', 2.0)}
+    """
+    structure = jax.tree.structure(trees[0])
+    domains = broadcast(constraints, trees[0])
+    leaves = zip(*map(jax.tree.leaves, trees), strict=True)
+    return jax.tree.unflatten(structure, [function(c, *places) for c, places in zip(domains, leaves, strict=True)])
 
 
 def constrain(constraints: PyTree, unconstrained: PyTree) -> PyTree:
-    """Map unconstrained values onto the domain, leaf by leaf."""
-    return _leaf_by_leaf(lambda c, u: c.constrain(u), constraints, unconstrained)
+    """Map unconstrained values onto the domain, leaf by leaf.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> constraints.constrain({"rate": constraints.positive}, {"rate": jnp.array([0.0])})
+    {'rate': Array([1.], dtype=float32)}
+    """
+    return each(lambda c, u: c.constrain(u), constraints, unconstrained)
 
 
 def unconstrain(constraints: PyTree, params: PyTree) -> PyTree:
-    """Map parameters to unconstrained space, leaf by leaf; infinite on the boundary of a domain."""
-    return _leaf_by_leaf(lambda c, x: c.unconstrain(x), constraints, params)
+    """Map parameters to unconstrained space, leaf by leaf; infinite on the boundary of a domain.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> print(constraints.unconstrain(constraints.positive, jnp.array([1.0, 0.0])))
+    [  0. -inf]
+    """
+    return each(lambda c, x: c.unconstrain(x), constraints, params)
 
 
 def retract(constraints: PyTree, params: PyTree) -> PyTree:
     """Return params after a round trip through unconstrained space.
 
     That mends rounding (a simplex sums to one again) and turns what lies outside its domain into NaN.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> print(constraints.retract(constraints.positive, jnp.array([1.0, -1.0])))
+    [ 1. nan]
     """
     return constrain(constraints, unconstrain(constraints, params))
 
 
 def mend(constraints: PyTree, params: PyTree) -> PyTree:
-    """Return params that lie in their domain but for rounding, in the domain."""
-    return _leaf_by_leaf(lambda c, x: c.mend(x), constraints, params)
+    """Return params that lie in their domain but for rounding, in the domain.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> print(constraints.mend(constraints.simplex, jnp.array([1.0, 3.0])))
+    [0.25 0.75]
+    """
+    return each(lambda c, x: c.mend(x), constraints, params)

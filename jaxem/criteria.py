@@ -7,32 +7,64 @@ import jax
 import numpy as np
 
 from jaxem import constraints
-from jaxem.boundary import as_arrays
-from jaxem.fit import Fit
-from jaxem.model import Model, PyTree, num_rows
+from jaxem.arrays import as_params
+from jaxem.boundary import check_data, check_model
+from jaxem.fitting import Fit, observations
+from jaxem.model import Model, PyTree
 
 
 def num_free_parameters(model: Model, params: PyTree) -> int:
     """Return the number of free parameters of `model` at `params`, from its constraints and the shapes alone.
 
-    A model that declares no constraints counts every entry.
+    A model that declares no constraints counts every entry; one whose constraints cannot tell has its own `num_free`.
+
+    >>> import jax, jaxem
+    >>> model = jaxem.mixture(jaxem.families.gaussian("full"), 2)
+    >>> jaxem.num_free_parameters(model, model.init(jax.random.key(0), jaxem.datasets.faithful()))
+    11
     """
+    check_model(model)
+    if model.num_free:
+        return int(model.num_free(params))
+    params = as_params(params, float)
     domains = constraints.broadcast(model.constraints, params)
     return sum(c.num_free(np.shape(x)) for c, x in zip(domains, jax.tree.leaves(params), strict=True))
+
+
+def _check_fit(fit: Any) -> Fit:
+    if isinstance(fit, Fit):
+        return fit
+    cure = "search.best, the best of its fits" if hasattr(fit, "best") else "what jaxem.fit returns"
+    raise ValueError(f"fit must be a Fit, got {type(fit).__name__}: pass {cure}.")
 
 
 def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> float:
     """Return Akaike's criterion, 2 p - 2 log-likelihood; smaller is better. Akaike (1974).
 
     `data` and `weights` play no part; they are taken so that all criteria are called alike.
+    Raises ValueError for what is no Fit.
+
+    >>> import jaxem
+    >>> x = [3.0, 1.0, 2.0, 6.0]
+    >>> model = jaxem.single(jaxem.families.poisson())
+    >>> print(f"{jaxem.aic(model, jaxem.fit(model, model.init(0, x), x)):.2f}")
+    18.27
     """
-    return 2 * num_free_parameters(model, fit.params) - 2 * float(fit.log_likelihood)
+    return 2 * num_free_parameters(model, _check_fit(fit).params) - 2 * float(fit.log_likelihood)
 
 
 def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     """Return the Bayesian criterion, p log n - 2 log-likelihood; smaller is better. Schwarz (1978).
 
-    n is the number of rows of `data`, or the sum of `weights` where those are given (frequencies).
+    n is the number of observations in `data` (of rows, or by `model.size`), each counted by its weight (frequencies).
+    Raises ValueError for what is no Fit, and for data or weights that the model cannot take.
+
+    >>> import jaxem
+    >>> x = [3.0, 1.0, 2.0, 6.0]
+    >>> model = jaxem.single(jaxem.families.poisson())
+    >>> print(f"{jaxem.bic(model, jaxem.fit(model, model.init(0, x), x), x):.2f}")
+    17.66
     """
-    count = num_rows(as_arrays(data)) if weights is None else float(np.sum(np.asarray(weights)))
-    return num_free_parameters(model, fit.params) * math.log(count) - 2 * float(fit.log_likelihood)
+    _check_fit(fit)
+    count = observations(model, *check_data(model, data, weights))
+    return num_free_parameters(model, fit.params) * math.log(float(count)) - 2 * float(fit.log_likelihood)

@@ -11,26 +11,28 @@ distribution of one component, from which structures such as `mixture` build a `
 Laws (`jaxem.testing` checks each):
 
 1. Linearity. For an additive model, statistics and log-likelihood are linear in `weights`: weight zero is an absent row,
-   weight two the row twice.
-2. Ascent. An EM step never lowers the log-likelihood.
+   whatever stands in it, weight two the row twice.
+2. Ascent. An EM step never lowers log-likelihood + log_prior.
 3. Tightness. F(Q_θ, θ) = log p(x | θ), and F(Q_θ', θ) ≤ log p(x | θ).
-4. Stationarity. The gradient of `expected_log_joint(·, stats)` vanishes at `m_step(params, stats)`.
+4. Stationarity. The gradient of `expected_log_joint(·, stats)` + `log_prior` vanishes at `m_step(params, stats)`; where
+   `exact` is False, the M-step does not lower their sum.
 5. Fisher's identity. At θ, the gradient of `expected_log_joint(·, stats(θ))` is that of the log-likelihood.
 6. Lane = solo. A vmapped fit gives each lane what it gives alone.
 7. Honest end. A Fit's log-likelihood is that of its parameters, and its status says why it ended.
+8. One voice. `statistics` of the `posterior` are the E-step's; `init` lies in the domain; `sample` follows `log_prob`; a
+   permutation of components permutes everything.
 
-Shapes: n observations, k components. `data` is any pytree of arrays whose leading axis is n; `weights` is (n,).
+Shapes: n rows of data, one observation each or, by `size`, several; k components. `data` is any pytree of arrays whose
+leading axis is n, or of `Shared` ones, which all rows share; `weights` is (n,).
 """
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 PyTree = Any
+Parts = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class EStep(Protocol):
@@ -58,7 +60,7 @@ class ExpectedLogJoint(Protocol):
 
 
 class Posterior(Protocol):
-    """Q = p(z | x, θ) per observation; (n, k) responsibilities where z is one of k states."""
+    """Q = p(z | x, θ) for each row; (n, k) responsibilities where z is one of k states."""
 
     def __call__(self, params: PyTree, data: PyTree) -> PyTree: ...
 
@@ -70,40 +72,65 @@ class Statistics(Protocol):
 
 
 class LogProb(Protocol):
-    """log p(x_n | θ) per observation: (n,); its weighted sum is the log-likelihood of `e_step`."""
+    """log p(x_n | θ) for each row: (n,), in nats; its weighted sum is the log-likelihood of `e_step`."""
 
     def __call__(self, params: PyTree, data: PyTree) -> Array: ...
 
 
 class Sample(Protocol):
-    """`num_samples` draws of (data, latents)."""
+    """Draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
 
-    def __call__(self, key: Array, params: PyTree, num_samples: int) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]: ...
 
 
-class Validate(Protocol):
-    """Data ready to be fitted (integers become floats where that loses nothing), or a ValueError naming cause and cure.
+class Prepare(Protocol):
+    """Data ready for every other function of the record, or a ValueError that names cause and cure; idempotent.
 
-    Inside jit, where values cannot be looked at, it checks shapes alone.
+    `weights` None means rows to be looked at; given ones, rows to be learnt from, which must then suffice for that.
+    It may return a record of its own (masks, logarithms of factorials), with leading axis n in every leaf that is not
+    `Shared`. Inside jit, where values cannot be looked at, it checks shapes, and puts NaN in the place of illegal values.
     """
 
     def __call__(self, data: PyTree, weights: Array | None) -> PyTree: ...
 
 
-class Predicate(Protocol):
-    """A scalar bool about an M-step from `stats`; see `Model.held` and `Model.stalled`."""
+class Size(Protocol):
+    """Observations in each row, (n,): time steps, repeated measures."""
+
+    def __call__(self, data: PyTree) -> Array: ...
+
+
+class LogPrior(Protocol):
+    """log p(θ), a scalar, in nats: `fit` climbs log-likelihood + log_prior, and the M-step F + log_prior."""
+
+    def __call__(self, params: PyTree) -> Array: ...
+
+
+class Degenerate(Protocol):
+    """A scalar bool: whether the M-step from `stats` is held by a floor against an unbounded likelihood."""
 
     def __call__(self, params: PyTree, stats: PyTree) -> Array: ...
+
+
+class NumFree(Protocol):
+    """The number of free parameters at `params`, where constraints cannot tell (directions that change nothing)."""
+
+    def __call__(self, params: PyTree) -> int: ...
+
+
+class Whole(Protocol):
+    """Parameters with held or re-expressed leaves put back: those of the model that this one was made of."""
+
+    def __call__(self, params: PyTree) -> PyTree: ...
 
 
 class Model(NamedTuple):
     """What is fitted: an E-step, an M-step, and capabilities that are None where a model has none.
 
     `constraints` is a pytree of Constraint shaped like the parameters (None: real everywhere, or undeclared).
-    `additive` says that statistics are sums over observations; False where they carry the data along.
-    `held` tells whether the M-step from `stats` is held by a constraint against an unbounded likelihood.
-    `stalled` tells, where an M-step has returned its parameters unchanged, whether F could yet rise from them.
-    `block_size` is the number of rows an E-step takes at once, where `chunked` has fixed it.
+    `parts` is what it was built of, (constructor, arguments): so it pickles, and so transforms see family and k.
+    `additive` says that statistics are sums over rows; False where they carry the data along.
+    `exact` says that the M-step maximizes F; False where it climbs, and a fit is probed before it is called converged.
     """
 
     e_step: EStep
@@ -114,155 +141,120 @@ class Model(NamedTuple):
     statistics: Statistics | None = None
     log_prob: LogProb | None = None
     sample: Sample | None = None
+    prepare: Prepare | None = None
+    size: Size | None = None
+    log_prior: LogPrior | None = None
+    degenerate: Degenerate | None = None
     constraints: PyTree = None
+    num_free: NumFree | None = None
+    whole: Whole | None = None
+    parts: Parts | None = None
     additive: bool = True
-    validate: Validate | None = None
-    held: Predicate | None = None
-    stalled: Predicate | None = None
-    block_size: int | None = None
+    exact: bool = True
 
     def __hash__(self) -> int:
         """Hash by the two steps: trees of constraints may be dicts, which have no hash."""
         return hash((self.e_step, self.m_step))
 
-
-class ComponentLogProb(Protocol):
-    """log p(x_n | θ_k) for all components at once: (n, k)."""
-
-    def __call__(self, params: PyTree, x: PyTree) -> Array: ...
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by `parts`, where they still make this very record."""
+        return _reduced(self)
 
 
-class ComponentStatistics(Protocol):
-    """Sums over rows, linear in the `responsibilities` (n, k), which weigh rows and need not sum to one."""
+class Evaluate(Protocol):
+    """log p(x_n | θ_k) for all components at once, (n, k), and the function that takes responsibilities to statistics.
 
-    def __call__(self, params: PyTree, x: PyTree, responsibilities: Array) -> PyTree: ...
+    Statistics are sums over rows, linear in the responsibilities (n, k), which weigh rows and need not sum to one.
+    """
+
+    def __call__(self, params: PyTree, x: PyTree) -> tuple[Array, Callable[[Array], PyTree]]: ...
 
 
-class ComponentMStep(Protocol):
-    """Parameters that maximize `expected_log_prob(·, stats)`; a component without responsibility keeps its old ones."""
+class FamilyMStep(Protocol):
+    """Parameters that maximize `expected_log_prob(·, stats)`; what it gives a component without rows is not looked at."""
 
     def __call__(self, params: PyTree, stats: PyTree) -> PyTree: ...
 
 
-class ComponentInit(Protocol):
-    """One random start for `num_components` components, in the dtype of `x`; `weights` (n,)."""
-
-    def __call__(self, key: Array, x: PyTree, weights: Array, num_components: int) -> PyTree: ...
-
-
 class ExpectedLogProb(Protocol):
-    """Σ_nk r_nk log p(x_n | θ_k) as a function of θ, the responsibilities summarized by `stats`: a scalar."""
+    """Σ_nk r_nk log p(x_n | θ_k) as a function of θ, the responsibilities summarized by `stats`: a scalar.
+
+    A family with latent variables of its own returns a lower bound, equal at the parameters of the statistics.
+    """
 
     def __call__(self, params: PyTree, stats: PyTree) -> Array: ...
 
 
-class ComponentSample(Protocol):
-    """One draw for each of the `labels` (n,), from the component it names."""
+class FamilyInit(Protocol):
+    """Parameters that suit `responsibilities` (n, k), which weigh rows, in the dtype of the data: often an M-step."""
 
-    def __call__(self, key: Array, params: PyTree, labels: Array) -> PyTree: ...
-
-
-Use = Callable[[Array, Callable[[Array], PyTree]], PyTree]
+    def __call__(self, x: PyTree, responsibilities: Array) -> PyTree: ...
 
 
-class Evaluate(Protocol):
-    """`use(log_prob, statistics)`: log p(x_n | θ_k) (n, k), and the function that takes responsibilities to statistics.
+class FamilySample(Protocol):
+    """One draw for each of the `labels` (n,), from the component it names; `like` as in Model's `sample`."""
 
-    For a family in which the two share work over rows, or that chooses by `params` how to do it: `use` is then called once
-    for each way, inside a `lax.cond`.
-    """
+    def __call__(self, key: Array, params: PyTree, labels: Array, like: PyTree) -> PyTree: ...
 
-    def __call__(self, params: PyTree, x: PyTree, use: Use) -> PyTree: ...
+
+class Embed(Protocol):
+    """Numbers (n, p) on which seeds of random starts are drawn: distances between them say how far apart rows are."""
+
+    def __call__(self, x: PyTree) -> Array: ...
 
 
 class Family(NamedTuple):
-    """The distribution of one component, for all k components at once.
+    """The distribution of one component, for all k components at once; the first five fields must be written.
 
-    `constraints` is a pytree of Constraint shaped like the parameters. `validate` and `held` are as in Model. `evaluate` may
-    be None, and stands for `log_prob` and `statistics` wherever both are wanted.
+    `constraints` is a pytree of Constraint shaped like the parameters, each of which says which axes run over components.
+    `embed` None draws seeds on the data themselves. `degenerate` is told what its own M-step is; the other fields are as
+    in Model.
     """
 
-    log_prob: ComponentLogProb
-    statistics: ComponentStatistics
-    m_step: ComponentMStep
-    init: ComponentInit
+    evaluate: Evaluate
+    m_step: FamilyMStep
     expected_log_prob: ExpectedLogProb
-    sample: ComponentSample
+    init: FamilyInit
     constraints: PyTree
-    validate: Validate | None = None
-    held: Predicate | None = None
-    evaluate: Evaluate | None = None
+    sample: FamilySample | None = None
+    embed: Embed | None = None
+    prepare: Prepare | None = None
+    size: Size | None = None
+    log_prior: LogPrior | None = None
+    degenerate: Degenerate | None = None
+    parts: Parts | None = None
+    additive: bool = True
+    exact: bool = True
 
     def __hash__(self) -> int:
         """Hash by two of its functions: trees of constraints may be dicts, which have no hash."""
-        return hash((self.log_prob, self.m_step))
+        return hash((self.evaluate, self.m_step))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by `parts`, where they still make this very record."""
+        return _reduced(self)
 
 
-def evaluate(family: Family, params: PyTree, x: PyTree, use: Use) -> PyTree:
-    """Return `use` of log p(x_n | θ_k), (n, k), and of the function that takes responsibilities (n, k) to statistics."""
-    if family.evaluate is not None:
-        return family.evaluate(params, x, use)
-    return use(family.log_prob(params, x), lambda responsibilities: family.statistics(params, x, responsibilities))
+def _reduced(record: Model | Family) -> tuple[Any, ...]:
+    if record.parts is not None:
+        constructor, arguments = record.parts
+        if constructor(*arguments) == record:
+            return constructor, arguments
+    return type(record), tuple(record)
 
 
-def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` with float32 matrix products in float32, where an accelerator would take fewer digits by default."""
-
-    @wraps(function)
-    def precise(*args: Any, **kwargs: Any) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return function(*args, **kwargs)
-
-    return precise
-
-
-def weighted_log(weight: Array, p: Array) -> Array:
-    """Return weight · log p, zero and without gradient where the weight is zero or, by rounding, below."""
-    some = weight > 0
-    return jnp.where(some, weight * jnp.log(jnp.where(some, p, 1)), 0)
-
-
-def choose(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Return leaves of `yes` where the condition holds, else of `no`: as wholes, or place by place along leading axes."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
-
-    return jax.tree.map(pick, yes, no)
-
-
-def require(model: Model, capability: str) -> Any:
-    """Return the named capability of `model`; raise ValueError where it has none."""
-    function = getattr(model, capability)
+def require(record: Model | Family, capability: str) -> Any:
+    """Return the named capability of a record; raise ValueError where it has none."""
+    function = getattr(record, capability)
     if function is None:
+        kind = type(record).__name__.lower()
         raise ValueError(
-            f"This needs model.{capability}, which this model does not have: add it by model._replace({capability}=...)."
+            f"This needs {kind}.{capability}, which this {kind} does not have: add it by {kind}._replace({capability}=...)."
         )
     return function
 
 
-def num_rows(data: PyTree) -> int:
-    """Return n, the leading axis of the first leaf."""
-    return int(jax.tree.leaves(data)[0].shape[0])
-
-
-def unit_weights(data: PyTree) -> Array:
-    """Return weight one for each row, in the widest float dtype of the data; the default one for half precision or none."""
-    widths = [jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    widest = max(widths, default=0)
-    dtype = jax.dtypes.canonicalize_dtype(f"float{widest}") if widest >= 32 else jnp.result_type(float)
-    return jnp.ones(num_rows(data), dtype)
-
-
-def normalize(log_joint: Array) -> tuple[Array, Array]:
-    """Return p(z = k | x_n) (k, n) and log p(x_n) (n,) from log p(x_n, z = k) (k, n), with one exponential per entry.
-
-    An impossible row has log p = -inf and no responsibilities.
-    """
-    peak = lax.stop_gradient(log_joint.max(0))
-    peak = jnp.where(peak == -jnp.inf, 0, peak)
-    scaled = jnp.exp(log_joint - peak[None])
-    total = scaled.sum(0)
-    possible = total != 0
-    divisor = jnp.where(possible, total, 1)
-    return scaled / divisor[None], jnp.where(possible, peak + jnp.log(divisor), -jnp.inf)
+def check_family(family: Any, name: str = "family") -> None:
+    """Raise ValueError for what is no Family."""
+    if not isinstance(family, Family):
+        raise ValueError(f"{name} must be a Family, such as families.gaussian() with its parentheses, got {family!r}.")

@@ -1,6 +1,9 @@
 """Strict settings for every test: float64 on, no silent promotion of ranks or dtypes; pytest makes warnings errors."""
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -8,11 +11,26 @@ import numpy as np
 import pytest
 
 DATA = Path(__file__).parent / "data"
+COMPILED = "JAX_COMPILATION_CACHE_DIR"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time of these tests is XLA's compilation
+
+
+def pytest_configure(config):
+    """Let all processes of one session share what each has compiled, in a folder that ends with the session."""
+    if not hasattr(config, "workerinput"):
+        os.environ[COMPILED] = config.compiled = tempfile.mkdtemp(prefix="jaxem-tests-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "compiled"):
+        shutil.rmtree(config.compiled, ignore_errors=True)
 
 
 def read_json(name):

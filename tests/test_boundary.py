@@ -139,8 +139,8 @@ def test_bad_constructor_arguments_are_refused(build, message):
     [
         (families.poisson(), [1, 2, -1, 3], "data needs counts, whole numbers ≥ 0; got values from -1 to 3"),
         (families.poisson(), [1.5, 2, 1, 3], "data needs counts, whole numbers ≥ 0"),
-        (families.poisson()._replace(validate=None), [1.0, 2.0, np.nan, 3.0], "data has NaN"),
-        (families.poisson()._replace(validate=None), ["a", "b", "c"], "data has dtype .*, needs numbers"),
+        (families.poisson()._replace(prepare=None), [1.0, 2.0, np.nan, 3.0], "data has NaN"),
+        (families.poisson()._replace(prepare=None), ["a", "b", "c"], "data has dtype .*, needs numbers"),
         (families.bernoulli(), [0, 1, 2, 1], "data needs zeros and ones; got values from 0 to 2"),
         (families.bernoulli(), np.zeros((2, 2, 2)), r"needs \(n,\) or \(n, d\)"),
     ],
@@ -190,20 +190,28 @@ def test_own_models_refuse_data_of_unequal_lengths():
 
 
 BAD_KEYS = {
-    "a seed": (0, "0"),
     "nothing": (None, "None"),
+    "a fraction": (0.5, "0.5"),
+    "a flag": (True, "True"),
+    "three words": (np.zeros(3, "uint32"), r"an array of dtype uint32 and shape \(3,\)"),
     "two keys": (jax.random.split(jax.random.key(0)), r"an array of dtype key<fry> and shape \(2,\)"),
 }
 
 
 @pytest.mark.parametrize(("key", "got"), BAD_KEYS.values(), ids=BAD_KEYS)
 def test_what_is_no_random_key_is_refused(key, got):
-    with pytest.raises(ValueError, match=f"key must be one random key, such as jax.random.key\\(0\\), got {got}"):
+    with pytest.raises(ValueError, match=f"key must be one random key, such as jax.random.key\\(0\\), or an int seed, got {got}"):
         jaxem.fit_restarts(MODEL, key, X)
 
 
 def test_random_keys_of_the_old_style_are_taken():
     assert jaxem.fit_restarts(MODEL, jax.random.PRNGKey(0), X, num_restarts=2, max_steps=3).fits.num_steps.shape == (2,)
+
+
+@pytest.mark.parametrize("seed", [5, np.int64(5)])
+def test_an_int_seed_is_taken_as_the_key_made_of_it(seed):
+    received, expected = (jaxem.fit_restarts(MODEL, key, X, num_restarts=2, max_steps=3) for key in (seed, jax.random.key(5)))
+    np.testing.assert_array_equal(received.fits.history, expected.fits.history)
 
 
 def test_counts_below_zero_are_refused_whatever_their_weight():
@@ -222,7 +230,7 @@ def test_a_random_start_for_data_of_the_wrong_rank_is_refused():
         ({"solver": jaxem.squarem}, r"solver must be a Solver, such as jaxem\.squarem\(\) with its parentheses"),
         ({"tol": "1e-3"}, "tol must be a number of nats .*, got '1e-3'"),
         ({"tol": np.ones(2)}, "tol must be a number of nats"),
-        ({"max_steps": 2.5}, r"max_steps must be a whole number ≥ 0, got 2\.5"),
+        ({"max_steps": 2.5}, r"max_steps must be a whole number ≥ 0 .*, got 2\.5"),
     ],
 )
 def test_a_bad_solver_or_stopping_rule_is_refused(arguments, message):
@@ -255,12 +263,19 @@ def test_steps_that_do_not_fit_together_are_refused_by_name():
     [lambda x: np.asarray(x), lambda x: x[x[:, 0] > 0], lambda x: x[: int((x > 0).sum())], lambda x: [x][(x > 9).sum()]],
 )
 def test_an_init_that_looks_at_values_is_no_hindrance_to_a_fit_from_given_params(look):
-    model = MODEL._replace(init=lambda key, data, weights=None: MODEL.init(key, look(data)))
+    model = MODEL._replace(init=lambda key, data, weights=None: MODEL.init(key, look(data.x)))
     assert jaxem.fit(model, PARAMS, X, max_steps=2).num_steps == 2
 
 
 def test_a_random_start_takes_lists_and_integers_as_a_fit_does():
-    model = jaxem.mixture(families.poisson()._replace(validate=None), 2)
+    poisson = families.poisson()
+    bare = poisson._replace(  # a family of one's own that leaves its data as they come
+        evaluate=lambda params, x: poisson.evaluate(params, poisson.prepare(x, None)),
+        init=lambda x, responsibilities: poisson.init(poisson.prepare(x, None), responsibilities),
+        prepare=None,
+        embed=None,
+    )
+    model = jaxem.mixture(bare, 2)
     start = model.init(jax.random.key(0), [3, 1, 7, 2, 9], [1.0, 0.5, 1.0, 2.0, 1.0])
     assert jaxem.fit(model, start, [3, 1, 7, 2, 9]).status == jaxem.Status.CONVERGED
 

@@ -67,7 +67,7 @@ def test_nonfinite_starts_are_reported_and_do_not_win():
 
     def init(key, data, weights=None):
         params = MODEL.init(key, data, weights)
-        bad = jax.random.uniform(key, dtype=data.dtype) < 0.5
+        bad = jax.random.uniform(key, dtype=data.x.dtype) < 0.5
         return params._replace(weights=jnp.where(bad, jnp.nan, params.weights))
 
     restarts = jaxem.fit_restarts(MODEL._replace(init=init), jax.random.key(0), x, num_restarts=8, num_continued=8)
@@ -159,3 +159,48 @@ def test_bad_counts_are_refused_by_name(arguments, message):
 def test_a_model_without_random_starts_is_refused():
     with pytest.raises(ValueError, match=r"model\.init"):
         jaxem.fit_restarts(MODEL._replace(init=None), jax.random.key(0), jaxem.datasets.faithful())
+
+
+def test_an_int_seed_is_the_key_made_of_it():
+    x = jaxem.datasets.faithful()
+    received, expected = (jaxem.fit_restarts(MODEL, key, x, num_restarts=4) for key in (3, jax.random.key(3)))
+    np.testing.assert_array_equal(received.fits.history, expected.fits.history)
+
+
+def test_given_starts_are_run_in_the_place_of_random_ones():
+    x = jaxem.datasets.faithful()
+    starts = [MODEL.init(jax.random.key(seed), x) for seed in range(4)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+    search = jaxem.fit_restarts(MODEL, None, x, starts=stacked, num_continued=4, tol=1e-4, max_steps=300)
+    assert search.fits.status.shape == (4,)
+    for lane, start in enumerate(starts):
+        alone = jaxem.fit(MODEL, start, x, tol=1e-4, max_steps=300)
+        assert search.fits.num_steps[lane] == alone.num_steps
+        np.testing.assert_allclose(search.fits.history[lane], alone.history, rtol=1e-11)
+
+
+def test_jittered_starts_serve_a_model_that_has_no_random_ones():
+    x = jaxem.datasets.faithful()
+    params = MODEL.init(jax.random.key(0), x)
+    model = MODEL._replace(init=None)
+    search = jaxem.fit_restarts(model, 0, x, starts=jaxem.jitter(model, 0, params, 6, scale=0.2), num_continued=6)
+    assert search.best.status == Status.CONVERGED
+    alone = jaxem.fit(model, params, x)
+    assert search.best.log_likelihood >= alone.log_likelihood - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: jax.tree.map(lambda leaf: leaf[0], p), r"starts must be params stacked along a leading axis|params.* needs"),
+        (lambda p: p._replace(weights=p.weights[:1]), r"starts must be params stacked along a leading axis"),
+        (lambda p: jax.tree.map(lambda leaf: leaf[:0], p), r"starts must be params stacked along a leading axis"),
+        (lambda p: p._replace(weights=p.weights * 2), r"params\.weights must be .*simplex"),
+        (lambda p: p.weights, "params has structure"),
+    ],
+)
+def test_starts_that_are_no_stacked_params_are_refused(change, message):
+    x = jaxem.datasets.faithful()
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 2), MODEL.init(0, x))
+    with pytest.raises(ValueError, match=message):
+        jaxem.fit_restarts(MODEL, 0, x, starts=change(stacked))

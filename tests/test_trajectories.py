@@ -8,7 +8,7 @@ from plain_em import bernoulli_log_mass, e_step, gaussian_trajectory, poisson_lo
 
 import jaxem
 from jaxem import Status, families
-from jaxem.initialize import from_responsibilities
+from jaxem.starts import from_responsibilities
 
 FORMS = ["full", "tied", "diag", "spherical"]
 

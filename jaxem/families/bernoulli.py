@@ -1,19 +1,27 @@
 """Bernoulli components: zeros and ones, in one dimension or in d independent ones."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem import constraints, initialize
+from jaxem import constraints
+from jaxem.arrays import check_width
 from jaxem.families import independent
-from jaxem.model import Family, weighted_log
+from jaxem.model import Family
+from jaxem.numerics import positive, weighted_log
 
 
 class Bernoulli(NamedTuple):
-    """Parameters of k Bernoulli components: probs (k, *event), the probability of a one; event is () or (d,)."""
+    """Parameters of k Bernoulli components: probs (k, *event), the probability of a one; event is () or (d,).
+
+    >>> from jaxem.families import Bernoulli
+    >>> Bernoulli(probs=[0.1, 0.9]).probs
+    [0.1, 0.9]
+    """
 
     probs: Any
 
@@ -25,41 +33,80 @@ class BernoulliStats(NamedTuple):
     zeros: Array
 
 
-@lru_cache
+class Binary(NamedTuple):
+    """Zeros and ones that have been looked at: (n, *event)."""
+
+    x: Array
+
+
+def _finite_logs(probs: Array) -> tuple[Array, Array]:
+    """Return log p and log(1 - p), and in the place of -inf a number so low that a sum with it is known again."""
+    some, other = probs > 0, probs < 1
+    log_one = jnp.where(some, jnp.log(jnp.where(some, probs, 1)), independent.IMPOSSIBLE)
+    return log_one, jnp.where(other, jnp.log1p(-jnp.where(other, probs, 0)), independent.IMPOSSIBLE)
+
+
+@cache
 def bernoulli() -> Family:
-    """Return the Bernoulli family, log p(x | p_k) = Σ_j x_j log p_kj + (1 - x_j) log(1 - p_kj), for data (n,) or (n, d)."""
+    """Return the Bernoulli family, log p(x | p_k) = Σ_j x_j log p_kj + (1 - x_j) log(1 - p_kj), for data (n,) or (n, d).
 
-    def log_prob(params: Bernoulli, x: Array) -> Array:
-        probs, ones = independent.columns(params.probs), independent.columns(x)
-        log_one, log_zero = independent.finite_log(probs), independent.finite_log(1 - probs)
-        return independent.restore_impossible(ones @ log_one.T + (1 - ones) @ log_zero.T)
+    >>> import jaxem
+    >>> x = [1, 0, 1, 1]
+    >>> model = jaxem.single(jaxem.families.bernoulli())
+    >>> print(jaxem.fit(model, model.init(0, x), x).params.probs)
+    [0.75]
+    """
 
-    def statistics(params: Bernoulli, x: Array, responsibilities: Array) -> BernoulliStats:
-        return BernoulliStats(*(independent.weighted_sums(value, responsibilities) for value in (x, 1 - x)))
+    def evaluate(params: Bernoulli, x: Binary) -> tuple[Array, Callable[[Array], BernoulliStats]]:
+        probs, ones = independent.columns(params.probs), independent.columns(x.x)
+        check_width(x.x, probs.shape[1], "probs")
+        log_one, log_zero = _finite_logs(probs)
+
+        def statistics(responsibilities: Array) -> BernoulliStats:
+            return BernoulliStats(*(independent.weighted_sums(each, responsibilities) for each in (x.x, 1 - x.x)))
+
+        return independent.restore_impossible(ones @ log_one.T + (1 - ones) @ log_zero.T), statistics
 
     def m_step(params: Bernoulli, stats: BernoulliStats) -> Bernoulli:
-        return Bernoulli(independent.average(stats.ones, stats.ones + stats.zeros, params.probs))
+        return Bernoulli(share(stats.ones, stats.zeros))
 
     def expected_log_prob(params: Bernoulli, stats: BernoulliStats) -> Array:
-        return (weighted_log(stats.ones, params.probs) + weighted_log(stats.zeros, 1 - params.probs)).sum()
+        zeros = jnp.where(stats.zeros > 0, stats.zeros * jnp.log1p(-jnp.where(stats.zeros > 0, params.probs, 0)), 0)
+        return weighted_log(stats.ones, params.probs).sum() + zeros.sum()
 
-    def init(key: Array, x: Array, weights: Array, num_components: int) -> Bernoulli:
-        """Probabilities half way from the mean to k-means++ centres: none is 0 or 1 unless all its data are."""
-        mean = jnp.tensordot(weights / weights.sum(), x, 1)
-        centres = initialize.kmeans_plusplus(key, x, weights, num_components)
-        return Bernoulli(jnp.clip(0.5 * (mean[None] + centres), 0, 1))
+    def init(x: Binary, responsibilities: Array) -> Bernoulli:
+        """The M-step from the responsibilities and one more row, the mean of all: none is 0 or 1 unless all its data are."""
+        everywhere = responsibilities.sum(1, keepdims=True) / responsibilities.sum()
+        more = (
+            independent.weighted_sums(each, responsibilities) + independent.weighted_sums(each, everywhere)
+            for each in (x.x, 1 - x.x)
+        )
+        return Bernoulli(share(*more))
 
-    def sample(key: Array, params: Bernoulli, labels: Array) -> Array:
+    def sample(key: Array, params: Bernoulli, labels: Array, like: Any) -> Array:
         probs = params.probs[labels]
         return jax.random.bernoulli(key, probs).astype(probs.dtype)
 
     return Family(
-        log_prob,
-        statistics,
+        evaluate,
         m_step,
-        init,
         expected_log_prob,
-        sample,
+        init,
         constraints=Bernoulli(constraints.interval(0, 1)),
-        validate=lambda data, weights: independent.validate_counts(data, weights, 1, "zeros and ones"),
+        sample=sample,
+        embed=lambda data: independent.columns(data.x),
+        prepare=lambda data, weights: (
+            data if isinstance(data, Binary) else Binary(independent.checked(data, 1, "zeros and ones"))
+        ),
+        parts=(bernoulli, ()),
     )
+
+
+def share(ones: Array, zeros: Array) -> Array:
+    """Return ones / (ones + zeros): 1 only where there are no zeros, and 0 only where there are no ones.
+
+    Rounding alone would make it 1 for one zero among 10⁸ ones in float32, and a zero impossible.
+    """
+    probs, limits = ones / positive(ones + zeros), jnp.finfo(ones.dtype)
+    inside = jnp.clip(probs, limits.tiny, 1 - limits.epsneg)
+    return jnp.where((ones > 0) & (zeros > 0), inside, probs)

@@ -1,7 +1,7 @@
-"""Finite mixtures: one latent label per row, p(x) = Σ_k π_k p(x | θ_k)."""
+"""Finite mixtures: one latent label per row, p(x) = Σ_k π_k p(x | θ_k), where π may depend on covariates by a gate."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,16 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem import constraints
-from jaxem.boundary import as_arrays, as_floating, at_least_one, check_rows, is_traced
-from jaxem.model import Family, Model, PyTree, Use, evaluate, in_full_precision, normalize, num_rows, unit_weights, weighted_log
+from jaxem import constraints, seeds
+from jaxem.arrays import as_rows, at_least_one, is_traced
+from jaxem.components import keep_empty
+from jaxem.model import Family, Model, PyTree, check_family, require
+from jaxem.models.building import build
+from jaxem.numerics import normalize, weighted_log
+from jaxem.trees import Gated, map_rows, num_rows
 
 
 class Mixture(NamedTuple):
     """Parameters of a mixture of k components.
 
-    weights     (k,) mixing proportions, on the simplex
+    weights     (k,) mixing proportions, on the simplex; the gate's parameters where there is a gate
     components  the family's parameters
+
+    >>> import jaxem
+    >>> params = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
+    >>> print(params.components.rate)
+    [1.0, 3.0]
     """
 
     weights: Any
@@ -26,105 +35,154 @@ class Mixture(NamedTuple):
 
 
 class MixtureStats(NamedTuple):
-    """Expected counts per component, (k,), and the family's statistics."""
+    """Expected counts per component, (k,), the family's statistics, and the gate's, () where there is none."""
 
     counts: Array
     components: PyTree
+    gate: PyTree = ()
 
 
-def mixture(family: Family, num_components: int) -> Model:
+def mixture(family: Family, num_components: int, gate: Family | None = None) -> Model:
     """Return the mixture of `num_components` components of `family`.
 
     r_nk ∝ π_k p(x_n | θ_k);  data (n, *event), weights (n,), posterior (n, k), latents of `sample` (n,) labels.
+    With a `gate`, a Family whose k "components" are the labels, π_k is p(label k | gate data), and data are
+    `families.Gated(gate, data)`: a mixture of experts (Jacobs, Jordan, Nowlan & Hinton 1991).
+    A start weight of exactly 0 stays 0 under EM: that component is absent.
     Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, and for what is no family.
+
+    >>> import jaxem
+    >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
+    >>> params = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
+    >>> print(model.posterior(params, [0.0, 2.0, 5.0]).round(2))
+    [[0.88 0.12]
+     [0.45 0.55]
+     [0.03 0.97]]
     """
-    if not isinstance(family, Family):
-        raise ValueError(f"family must be a Family, such as families.gaussian() with its parentheses, got {family!r}.")
-    return _mixture(family, at_least_one("num_components", num_components))
+    check_family(family)
+    if gate is not None:
+        check_family(gate, "gate")
+    return _mixture(family, at_least_one("num_components", num_components), gate)
 
 
-@lru_cache
-def _mixture(family: Family, num_components: int) -> Model:
-    def with_joint(params: Mixture, data: PyTree, use: Use) -> PyTree:
-        """Use log p(x_n, z = k) (k, n), and statistics of the same shape of responsibilities.
+@cache
+def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
+    parts_of = (family,) if gate is None else (family, gate)
 
-        Rows run along the last axis, where arithmetic over them is fastest.
-        """
+    def split(data: PyTree) -> tuple[PyTree, PyTree]:
+        return (None, data) if gate is None else (data.gate, data.data)
 
-        def label(log_density: Array, statistics: Callable[[Array], PyTree]) -> PyTree:
-            return use(
-                log_density.T + jnp.log(params.weights)[:, None],
-                lambda responsibilities: MixtureStats(responsibilities.sum(1), statistics(responsibilities.T)),
-            )
+    def labels(weights: PyTree, covariates: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+        """Return log π (k, n) or (k, 1), and the function that takes responsibilities (n, k) to the gate's statistics."""
+        if gate is None:
+            return jnp.log(weights)[:, None], lambda responsibilities: ()
+        log_prob, statistics = gate.evaluate(weights, covariates)
+        return log_prob.T, statistics
 
-        return evaluate(family, params.components, data, label)
+    def infer(params: Mixture, data: PyTree) -> tuple[Array, Array, Callable[[Array, Array], MixtureStats]]:
+        """Take rows along the last axis, where arithmetic over them is fastest."""
+        covariates, x = split(data)
+        log_density, summarize = family.evaluate(params.components, x)
+        log_weights, summarize_labels = labels(params.weights, covariates)
+        shares, log_prob = normalize(log_density.T + log_weights)
 
-    @jax.jit
-    @in_full_precision
-    def posterior(params: Mixture, data: PyTree) -> Array:
-        return with_joint(params, data, lambda log_joint, _: normalize(log_joint)[0].T)
+        def statistics(weights: Array, posterior: Array) -> MixtureStats:
+            responsibilities = weights[None] * posterior.T
+            return MixtureStats(responsibilities.sum(1), summarize(responsibilities.T), summarize_labels(responsibilities.T))
 
-    @jax.jit
-    @in_full_precision
-    def log_prob(params: Mixture, data: PyTree) -> Array:
-        return with_joint(params, data, lambda log_joint, _: normalize(log_joint)[1])
+        return shares.T, log_prob, statistics
 
-    @in_full_precision
-    def statistics(params: Mixture, data: PyTree, weights: Array, posterior: Array) -> MixtureStats:
-        return with_joint(params, data, lambda _, summarize: summarize(weights[None] * posterior.T))
-
-    @jax.jit
-    @in_full_precision
-    def e_step(params: Mixture, data: PyTree, weights: Array) -> tuple[MixtureStats, Array]:
-        def expect(log_joint: Array, summarize: Callable[[Array], MixtureStats]) -> tuple[MixtureStats, Array]:
-            shares, log_probs = normalize(log_joint)
-            return summarize(weights[None] * shares), jnp.where(weights > 0, weights * log_probs, 0).sum()
-
-        return with_joint(params, data, expect)
-
-    @jax.jit
-    @in_full_precision
     def m_step(params: Mixture, stats: MixtureStats) -> Mixture:
-        return Mixture(stats.counts / stats.counts.sum(), family.m_step(params.components, stats.components))
+        new = family.m_step(params.components, stats.components)
+        components = keep_empty(family.constraints, stats.counts, new, params.components)
+        if gate is None:
+            return Mixture(stats.counts / stats.counts.sum(), components)
+        return Mixture(gate.m_step(params.weights, stats.gate), components)
 
-    def init(key: Array, data: PyTree, weights: Array | None = None) -> Mixture:
-        weights = None if weights is None else as_floating(weights, "weights")
-        data = validate(as_arrays(data), weights)
-        weights = unit_weights(data) if weights is None else weights.astype(unit_weights(data).dtype)
-        components = family.init(key, data, weights, num_components)
+    def expected_log_joint(params: Mixture, stats: MixtureStats) -> Array:
+        if gate is None:
+            log_labels = weighted_log(stats.counts, params.weights).sum()
+        else:
+            log_labels = gate.expected_log_prob(params.weights, stats.gate)
+        return log_labels + family.expected_log_prob(params.components, stats.components)
+
+    def begin(key: Array, data: PyTree, weights: Array) -> Mixture:
+        """Draw seeds on the family's own scale, share the rows among them, and start from what those would say."""
+        covariates, x, responsibilities = seeded(family, key, split(data), weights, num_components)
+        components = family.init(x, responsibilities)
+        if gate is not None:
+            return Mixture(gate.init(covariates, responsibilities), components)
         return Mixture(jnp.full(num_components, 1 / num_components, weights.dtype), components)
 
-    @in_full_precision
-    def expected_log_joint(params: Mixture, stats: MixtureStats) -> Array:
-        return weighted_log(stats.counts, params.weights).sum() + family.expected_log_prob(params.components, stats.components)
-
-    @in_full_precision
-    def sample(key: Array, params: Mixture, num_samples: int) -> tuple[PyTree, Array]:
+    def draw(count: int, key: Array, params: Mixture, like: PyTree) -> tuple[PyTree, Array]:
         key_labels, key_data = jax.random.split(key)
-        labels = jax.random.categorical(key_labels, jnp.log(params.weights), shape=(num_samples,))
-        return family.sample(key_data, params.components, labels), labels
+        if gate is None:
+            drawn = jax.random.categorical(key_labels, jnp.log(params.weights), shape=(count,))
+            return require(family, "sample")(key_data, params.components, drawn, like), drawn
+        if like is None:
+            raise ValueError("like must be data: labels depend on the gate's covariates, which a number of rows has not.")
+        drawn = jax.random.categorical(key_labels, gate.evaluate(params.weights, like.gate)[0])
+        return Gated(like.gate, require(family, "sample")(key_data, params.components, drawn, like.data)), drawn
 
-    def validate(data: PyTree, weights: Array | None) -> PyTree:
-        data = family.validate(data, weights) if family.validate else jax.tree.map(as_floating, check_rows(data))
-        present = num_rows(data) if weights is None or is_traced(weights) else int((np.asarray(weights) > 0).sum())
-        if present < num_components:
-            raise ValueError(
-                f"data has {present} rows of positive weight, needs at least one for each of the {num_components} components: "
-                "lower num_components."
-            )
-        return data
+    def prepare(data: PyTree, weights: Array | None) -> PyTree:
+        if gate is not None and not isinstance(data, Gated):
+            raise ValueError(f"data must be families.Gated(gate, data) where there is a gate, got {type(data).__name__}.")
+        covariates, x = split(data)
+        x = _prepared(family, x, weights)
+        if weights is not None:
+            _check_enough(num_rows(x), weights, num_components)
+        return x if gate is None else Gated(_prepared(gate, covariates, weights), x)
 
-    held = family.held
-    return Model(
-        e_step=e_step,
-        m_step=m_step,
-        init=init,
-        expected_log_joint=expected_log_joint,
-        posterior=posterior,
-        statistics=statistics,
-        log_prob=log_prob,
-        sample=sample,
-        constraints=Mixture(constraints.simplex, family.constraints),
-        validate=validate,
-        held=held and in_full_precision(lambda params, stats: held(params.components, stats.components)),
+    def log_prior(params: Mixture) -> Array:
+        priors = [(family.log_prior, params.components), (gate.log_prior if gate else None, params.weights)]
+        return sum((prior(theta) for prior, theta in priors if prior), start=jnp.zeros(()))
+
+    size, degenerate = family.size, family.degenerate
+    return build(
+        infer,
+        m_step,
+        expected_log_joint,
+        prepare=prepare,
+        begin=begin,
+        draw=draw,
+        size=size and (lambda data: size(split(data)[1])),
+        log_prior=log_prior if any(part.log_prior for part in parts_of) else None,
+        degenerate=degenerate and (lambda params, stats: degenerate(params.components, stats.components)),
+        constraints=Mixture(gate.constraints if gate else constraints.simplex, family.constraints),
+        additive=all(part.additive for part in parts_of),
+        exact=all(part.exact for part in parts_of),
+        parts=(mixture, (family, num_components, gate)),
     )
+
+
+def seeded(
+    family: Family, key: Array, data: PyTree, weights: Array, num_components: int, present: Array | None = None
+) -> tuple[PyTree, PyTree, Array]:
+    """Return some rows of data, (covariates, x), and responsibilities (n, k) for them that follow from random seeds.
+
+    Seeds are drawn once, by k-means++ on what the family embeds its data in, so that the factors of a product agree.
+    Components that are not `present` (k,), one or zero, get all rows alike, and take none from the others.
+    """
+    key_rows, key_seeds = jax.random.split(key)
+    if weights.shape[0] > seeds.MOST_ROWS:
+        rows = seeds.systematic_rows(key_rows, weights, seeds.MOST_ROWS)
+        data, weights = map_rows(lambda leaf: leaf[rows], data), jnp.ones(seeds.MOST_ROWS, weights.dtype)
+    covariates, x = data
+    points = family.embed(x) if family.embed else x
+    points = points.reshape(points.shape[0], -1).astype(weights.dtype)
+    centres = seeds.kmeans_plusplus(key_seeds, points, weights, num_components)
+    present = jnp.ones(num_components, weights.dtype) if present is None else present
+    return covariates, x, weights[:, None] * seeds.soft_assignments(points, weights, centres, present)
+
+
+def _prepared(family: Family, data: PyTree, weights: Array | None) -> PyTree:
+    return family.prepare(data, weights) if family.prepare else as_rows(data)
+
+
+def _check_enough(rows: int, weights: Array, num_components: int) -> None:
+    present = rows if is_traced(weights) else int((np.asarray(weights) > 0).sum())
+    if present < num_components:
+        raise ValueError(
+            f"data has {present} rows of positive weight, needs at least one for each of the {num_components} components: "
+            "lower num_components."
+        )

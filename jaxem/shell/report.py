@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jaxem.fit import Status
-from jaxem.shell.search import SAME_MAXIMUM, Candidate
+from jaxem.restarts import SAME
+from jaxem.shell.search import Candidate
 from jaxem.shell.table import Table
+from jaxem.stopping import Status
 
 WIDEST = 6  # columns up to which whole covariance matrices are printed
 
@@ -18,7 +19,7 @@ def table_report(candidates: Sequence[Candidate], chosen: Candidate | None) -> s
     """Return one line for each number of components, the chosen one marked, and what the columns mean."""
     heading = ("", "components", "log-likelihood", "BIC", "reached best", "steps", "starts ended")
     rows = [heading, *(_row(candidate, candidate is chosen) for candidate in candidates)]
-    same = max((candidate.same for candidate in candidates if math.isfinite(candidate.same)), default=SAME_MAXIMUM)
+    same = max((candidate.same for candidate in candidates if math.isfinite(candidate.same)), default=SAME)
     notes = [
         "BIC: smaller is better.  steps: median of all starts, and most.",
         f"reached best: starts that converged to within {same:.2g} of the highest log-likelihood; all starts ran to their end.",

@@ -11,13 +11,14 @@ import numpy as np
 from jax import Array
 
 from jaxem import families
+from jaxem.components import take
 from jaxem.criteria import bic
-from jaxem.fit import Fit, Status
-from jaxem.models.mixture import Mixture, mixture
-from jaxem.restarts import Restarts, fit_restarts
-
-SAME_MAXIMUM = 1e-3  # nats
-ROUNDING = 16  # ulps
+from jaxem.fitting import Fit
+from jaxem.model import Model
+from jaxem.models.mixture import Mixture, mixture, seeded
+from jaxem.restarts import Restarts, fit_restarts, num_reached, same_maximum
+from jaxem.stopping import Status
+from jaxem.trees import unit_weights
 
 
 class Candidate(NamedTuple):
@@ -60,45 +61,39 @@ def _search(family: Any, most: int, num_restarts: int, key: Array, x: Array, num
     """Fit a mixture of `num_components` as one of `most` whose other weights are zero, and by EM stay zero.
 
     To compile takes longer than most fits; like this it is done once for all numbers of components. The starts are those
-    of `mixture(family, num_components)`: k-means++ draws one centre after another, and spreads shrink with the number.
+    of `mixture(family, num_components)`: k-means++ draws one centre after another.
     """
     model = mixture(family, most)
 
-    def init(key: Array, data: Array, weights: Array | None = None) -> Mixture:
-        gaussian = model.init(key, data, weights).components  # type: ignore[misc]
-        share = 1 / jnp.asarray(num_components, x.dtype)
-        wider = (share * most) ** (2 / x.shape[1])
-        present = jnp.arange(most) < num_components
-        return Mixture(jnp.where(present, share, 0), gaussian._replace(covariance=wider * gaussian.covariance))
+    def init(key: Array, data: Any, weights: Array | None = None) -> Mixture:
+        _, rows, responsibilities = seeded(family, key, (None, data), unit_weights(data), most, present)
+        return Mixture(present / present.sum(), family.init(rows, responsibilities))
 
+    present = (jnp.arange(most) < num_components).astype(x.dtype)
     return fit_restarts(model._replace(init=init), key, x, num_restarts=num_restarts, num_continued=num_restarts)
 
 
 def _candidate(covariance: str, num_components: int, restarts: Restarts, x: Array) -> Candidate:
-    best = restarts.best._replace(params=_in_order(covariance, restarts.best.params, num_components))
     model = mixture(families.gaussian(covariance), num_components)
-    log_likelihoods, status = np.asarray(restarts.fits.log_likelihood), np.asarray(restarts.fits.status)
-    rounding = ROUNDING * float(jnp.finfo(x.dtype).eps) * (abs(float(best.log_likelihood)) + len(x))
-    same = max(SAME_MAXIMUM, rounding)
-    close = (status == Status.CONVERGED) & (log_likelihoods >= float(best.log_likelihood) - same)
+    best = restarts.best._replace(params=_in_order(model, restarts.best.params, num_components))
+    status = np.asarray(restarts.fits.status)
     statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
     return Candidate(
         num_components,
         best,
         np.asarray(families.full_covariances(covariance, best.params.components)),
         bic(model, best, x),
-        int(close.sum()),
-        same,
+        num_reached(restarts),
+        same_maximum(best.log_likelihood),
         statuses,
         np.asarray(restarts.fits.num_steps),
     )
 
 
-def _in_order(covariance: str, params: Mixture, num_components: int) -> Mixture:
+def _in_order(model: Model, params: Mixture, num_components: int) -> Mixture:
     """Return the components that are present, in order of falling weight."""
     order = np.argsort(-np.asarray(params.weights)[:num_components], kind="stable")
-    mean, spread = params.components
-    return Mixture(params.weights[order], families.Gaussian(mean[order], spread if covariance == "tied" else spread[order]))
+    return take(model.constraints, params, jnp.asarray(order))
 
 
 def preferred(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -8,7 +8,7 @@ import pytest
 
 import jaxem
 from jaxem import Status, families
-from jaxem.initialize import from_responsibilities
+from jaxem.starts import from_responsibilities
 
 LONDON = -1989.945859883
 

@@ -8,7 +8,7 @@ import pytest
 
 import jaxem
 from jaxem import families
-from jaxem.chunked import by_default_in_blocks, default_block_size
+from jaxem.blocks import by_default_in_blocks, default_block_size
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(103, 5)))
 WEIGHTS = jnp.asarray(np.random.default_rng(1).uniform(size=103))
@@ -34,25 +34,30 @@ def test_fit_takes_rows_in_blocks_by_default_and_keeps_the_users_own_block_size(
     x = jnp.asarray(np.random.default_rng(0).normal(size=(num_rows, 2)))
     model = jaxem.mixture(families.gaussian(), 2)
     params = model.init(jax.random.key(0), x)
-    assert by_default_in_blocks(model, x).block_size == default_block_size()
-    assert by_default_in_blocks(model, x[:100]) is model
-    assert by_default_in_blocks(jaxem.chunked(model, 333), x).block_size == 333
+    own = jaxem.Model(model.e_step, model.m_step)
+    assert by_default_in_blocks(own, x).parts == (jaxem.chunked, (own, default_block_size()))
+    assert by_default_in_blocks(own, x[:100]) is own
+    assert by_default_in_blocks(jaxem.chunked(own, 333), x).parts == (jaxem.chunked, (own, 333))
+    assert by_default_in_blocks(model, x) is model  # which sees to that itself
     whole = jaxem.fit(jaxem.chunked(model, num_rows), params, x, tol=-np.inf, max_steps=5)
-    for received in (model, jaxem.chunked(model, 333)):
+    for received in (model, own, jaxem.chunked(model, 333)):
         fit = jaxem.fit(received, params, x, tol=-np.inf, max_steps=5)
         np.testing.assert_allclose(fit.history, whole.history, rtol=1e-12)
 
 
-def test_memory_of_an_e_step_does_not_grow_with_the_number_of_rows():
-    model = jaxem.chunked(jaxem.mixture(families.gaussian(), 8), 512)
+@pytest.mark.parametrize("block_size", [512, None])
+def test_memory_of_an_e_step_does_not_grow_with_the_number_of_rows(block_size):
+    model = jaxem.mixture(families.gaussian(), 8)
+    blocks, rows = (jaxem.chunked(model, block_size), block_size) if block_size else (model, default_block_size())
 
     def temporary_bytes(num_rows):
         x = jax.ShapeDtypeStruct((num_rows, 8), "float32")
         weights = jax.ShapeDtypeStruct((num_rows,), "float32")
         params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((16, 8), "float32")))
-        return model.e_step.lower(params, x, weights).compile().memory_analysis().temp_size_in_bytes
+        x = jax.eval_shape(model.prepare, x, weights)
+        return jax.jit(blocks.e_step).lower(params, x, weights).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporary_bytes(512 * 64) == temporary_bytes(512 * 1024)
+    assert temporary_bytes(rows * 64) == temporary_bytes(rows * 1024)
 
 
 def test_a_model_that_carries_its_data_along_is_refused():

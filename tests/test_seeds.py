@@ -1,12 +1,11 @@
-"""Starts: distinct rows, spread out, in proportion to their weights."""
+"""Seeds: distinct rows, spread out, in proportion to their weights."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxem
-from jaxem import families, initialize
+from jaxem import seeds
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(30, 2)))
 ONES = jnp.ones(30)
@@ -16,7 +15,7 @@ def rows_of(points, x):
     return [int(np.flatnonzero((np.asarray(x) == np.asarray(point)).all(1))[0]) for point in points]
 
 
-@pytest.mark.parametrize("draw", [initialize.random_points, initialize.kmeans_plusplus])
+@pytest.mark.parametrize("draw", [seeds.random_points, seeds.kmeans_plusplus])
 def test_points_are_distinct_rows_of_positive_weight(draw):
     weights = ONES.at[::2].set(0)
     for seed in range(20):
@@ -29,7 +28,7 @@ def test_kmeans_plusplus_draws_in_proportion_to_squared_distance():
     """Four points on a line: the second draw after the first has chances that follow from their squared distances."""
     x = jnp.array([[0.0], [1.0], [3.0], [7.0]])
     points = np.asarray(
-        jax.vmap(lambda key: initialize.kmeans_plusplus(key, x, jnp.ones(4), 2))(jax.random.split(jax.random.key(0), 20_000))
+        jax.vmap(lambda key: seeds.kmeans_plusplus(key, x, jnp.ones(4), 2))(jax.random.split(jax.random.key(0), 20_000))
     )
     second = points[points[:, 0, 0] == 0.0][:, 1, 0]
     expected = np.array([0, 1, 9, 49]) / 59
@@ -39,14 +38,14 @@ def test_kmeans_plusplus_draws_in_proportion_to_squared_distance():
 
 def test_kmeans_plusplus_does_not_depend_on_the_units_of_a_column():
     key = jax.random.key(3)
-    expected = rows_of(initialize.kmeans_plusplus(key, X, ONES, 4), X)
+    expected = rows_of(seeds.kmeans_plusplus(key, X, ONES, 4), X)
     scaled = X * jnp.array([[1.0, 1024.0]])
-    assert rows_of(initialize.kmeans_plusplus(key, scaled, ONES, 4), scaled) == expected
+    assert rows_of(seeds.kmeans_plusplus(key, scaled, ONES, 4), scaled) == expected
 
 
 def test_kmeans_plusplus_goes_on_once_all_distinct_rows_are_drawn():
     x = jnp.array([[0.0], [1.0]])[np.arange(10) % 2]
-    points = initialize.kmeans_plusplus(jax.random.key(0), x, jnp.ones(10), 4)
+    points = seeds.kmeans_plusplus(jax.random.key(0), x, jnp.ones(10), 4)
     assert np.isfinite(points).all()
     assert set(np.asarray(points).ravel()) == {0.0, 1.0}
 
@@ -54,20 +53,4 @@ def test_kmeans_plusplus_goes_on_once_all_distinct_rows_are_drawn():
 def test_column_variances_are_weighted():
     weights = jnp.arange(30.0)
     expected = np.cov(np.asarray(X).T, aweights=np.asarray(weights), bias=True).diagonal()
-    np.testing.assert_allclose(initialize.column_variances(X, weights), expected, rtol=1e-12)
-
-
-def test_from_responsibilities_is_the_m_step_of_those_responsibilities():
-    model = jaxem.mixture(families.gaussian(), 2)
-    labels = np.arange(30) % 2
-    params = initialize.from_responsibilities(model, X, np.eye(2)[labels])
-    for k in range(2):
-        rows = np.asarray(X)[labels == k]
-        np.testing.assert_allclose(params.components.mean[k], rows.mean(0), rtol=1e-12)
-        np.testing.assert_allclose(params.components.covariance[k], np.cov(rows.T, bias=True), rtol=1e-12)
-
-
-def test_responsibilities_of_another_shape_are_refused():
-    model = jaxem.mixture(families.gaussian(), 2)
-    with pytest.raises(ValueError, match=r"responsibilities has shape \(30, 3\), needs \(30, 2\)"):
-        initialize.from_responsibilities(model, X, np.ones((30, 3)))
+    np.testing.assert_allclose(seeds.column_variances(X, weights), expected, rtol=1e-12)

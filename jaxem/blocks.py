@@ -1,23 +1,32 @@
 """How the E-step runs: a loop over blocks of rows, so that memory beyond the data does not grow with n."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from jaxem.boundary import at_least_one
-from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Statistics, num_rows, require
+from jaxem.arrays import at_least_one, is_traced
+from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Size, Statistics
+from jaxem.trees import map_rows, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
 ACCELERATOR_BLOCK_SIZE = 1 << 17
 
 
 def default_block_size() -> int:
-    """Return the number of rows an E-step takes at once: what stays in cache on a CPU, what fills an accelerator elsewhere."""
+    """Return how many observations an E-step takes at once: what stays in a CPU's cache, or what fills an accelerator."""
     return DEFAULT_BLOCK_SIZE.get(jax.default_backend(), ACCELERATOR_BLOCK_SIZE)
+
+
+def observations_per_row(size: Size | None, data: PyTree) -> float:
+    """Return the mean number of observations in a row; one under a trace, where they cannot be counted."""
+    if size is None or is_traced(data):
+        return 1.0
+    return max(1.0, float(np.mean(np.asarray(size(data)))))
 
 
 def _blocks(num_rows: int, block_size: int) -> tuple[int, int]:
@@ -32,7 +41,7 @@ def _start(block: Array, size: int, num_rows: int) -> Array:
 
 
 def _rows(data: PyTree, start: Array, size: int) -> PyTree:
-    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), data)
+    return map_rows(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), data)
 
 
 def chunked(model: Model, block_size: int) -> Model:
@@ -40,37 +49,41 @@ def chunked(model: Model, block_size: int) -> Model:
 
     The last block slides back to stay inside the data, and rows already seen weigh nothing there (law 1), so nothing is
     copied or padded. Raises ValueError for a model whose statistics are not additive.
+
+    >>> import jax, jaxem
+    >>> model = jaxem.chunked(jaxem.mixture(jaxem.families.gaussian(), 2), 100)
+    >>> fit = jaxem.fit(model, model.init(jax.random.key(1), jaxem.datasets.faithful()), jaxem.datasets.faithful())
+    >>> print(f"{fit.log_likelihood:.2f}")
+    -1130.26
     """
     if not model.additive:
-        raise ValueError("chunked(model) needs additive statistics; this model's statistics carry the data along.")
+        raise ValueError("chunked(model) needs additive=True; this model's statistics carry the data along.")
     return _chunked(model, at_least_one("block_size", block_size))
 
 
 def by_default_in_blocks(model: Model, data: PyTree) -> Model:
-    """Return `model` with its E-step in blocks of rows, unless it fixes its own or has few rows."""
-    if model.block_size or not model.additive or num_rows(data) <= default_block_size():
-        return model
-    return chunked(model, default_block_size())
+    """Return `model` with its E-step in blocks that hold the default number of observations.
+
+    Built models, which have `parts`, see to that themselves where a row is one observation.
+    """
+    per_row = observations_per_row(model.size, data)
+    block_size = max(1, int(default_block_size() / per_row))
+    at_once = model.parts is not None and per_row == 1
+    return model if at_once or not model.additive or num_rows(data) <= block_size else chunked(model, block_size)
 
 
-@lru_cache
+@cache
 def _chunked(model: Model, block_size: int) -> Model:
-    def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
-        return _summed(require(model, "statistics"), block_size)(params, data, weights, posterior)
-
-    def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
-        return _summed(model.e_step, block_size)(params, data, weights)
-
     return model._replace(
-        e_step=jax.jit(e_step),
-        statistics=jax.jit(statistics) if model.statistics else None,
-        log_prob=_by_blocks(model.log_prob, block_size) if model.log_prob else None,
-        posterior=_by_blocks(model.posterior, block_size) if model.posterior else None,
-        block_size=block_size,
+        e_step=jax.jit(summed(model.e_step, block_size)),
+        statistics=jax.jit(summed(model.statistics, block_size)) if model.statistics else None,
+        log_prob=jax.jit(row_by_row(model.log_prob, block_size)) if model.log_prob else None,
+        posterior=jax.jit(row_by_row(model.posterior, block_size)) if model.posterior else None,
+        parts=(chunked, (model, block_size)),
     )
 
 
-def _summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]:
+def summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]:
     """Return `over_rows` as a sum over blocks; what it takes beyond params, data and weights has one row per row of data."""
 
     def total(params: PyTree, data: PyTree, weights: Array, *more: PyTree) -> PyTree:
@@ -88,13 +101,13 @@ def _summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any
         zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return lax.fori_loop(0, num_blocks, lambda block, sums: jax.tree.map(jnp.add, sums, block_sum(block)), zero)
 
+    total.__doc__ = over_rows.__doc__
     return total
 
 
-def _by_blocks(per_row: Posterior | LogProb, block_size: int) -> Posterior:
+def row_by_row(per_row: Posterior | LogProb, block_size: int) -> Callable[..., Any]:
     """Return `per_row` computed block by block; its output has one row per row of data."""
 
-    @jax.jit
     def mapped(params: PyTree, data: PyTree) -> PyTree:
         if num_rows(data) <= block_size:
             return per_row(params, data)
@@ -105,8 +118,9 @@ def _by_blocks(per_row: Posterior | LogProb, block_size: int) -> Posterior:
             rows = per_row(params, _rows(data, start, size))
             return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), output, rows)
 
-        shapes = jax.eval_shape(per_row, params, data)
-        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        one = jax.eval_shape(lambda: per_row(params, _rows(data, jnp.array(0), size)))
+        empty = jax.tree.map(lambda leaf: jnp.zeros((num_rows(data), *leaf.shape[1:]), leaf.dtype), one)
         return lax.fori_loop(0, num_blocks, write_block, empty)
 
+    mapped.__doc__ = per_row.__doc__
     return mapped

@@ -1,0 +1,103 @@
+"""What a component is: the places of parameters along the axes that their constraints name, and what is done with them."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem.constraints import Constraint, each, mend
+from jaxem.model import PyTree
+
+
+def take(constraints: PyTree, params: PyTree, components: Array) -> PyTree:
+    """Return the parameters of the named components alone, in that order; what lies on a simplex sums to one again.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> print(components.take(constraints.positive, jnp.array([1.0, 2.0, 3.0]), jnp.array([2, 0])))
+    [3. 1.]
+    """
+    indices = jnp.asarray(components)
+
+    def taken(constraint: Constraint, leaf: Array) -> Array:
+        for axis in constraint.component_axes:
+            leaf = jnp.take(leaf, indices, axis)
+        return leaf
+
+    return mend(constraints, each(taken, constraints, params))
+
+
+def order(constraints: PyTree, params: PyTree, keys: Array) -> PyTree:
+    """Return the parameters with components in the order of rising `keys` (k,), such as a mean or a negative weight.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> print(components.order(constraints.positive, jnp.array([1.0, 2.0]), jnp.array([5.0, 4.0])))
+    [2. 1.]
+    """
+    return take(constraints, params, jnp.argsort(keys))
+
+
+def concatenate(constraints: PyTree, params: Sequence[PyTree]) -> PyTree:
+    """Return the components of several trees of parameters side by side; arrays that all share are those of the first.
+
+    What runs over components along two axes is laid along the diagonal, with zeros elsewhere; weights on a simplex are
+    scaled to one.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> print(components.concatenate(constraints.simplex, [jnp.array([0.2, 0.8]), jnp.array([1.0])]))
+    [0.1 0.4 0.5]
+    """
+
+    def joined(constraint: Constraint, *leaves: Array) -> Array:
+        axes = constraint.component_axes
+        if len(axes) == 1:
+            return jnp.concatenate(leaves, axes[0])
+        whole = leaves[0]
+        for leaf in leaves[1:] if axes else ():
+            before = [(0, leaf.shape[a]) if a in axes else (0, 0) for a in range(whole.ndim)]
+            after = [(whole.shape[a], 0) if a in axes else (0, 0) for a in range(whole.ndim)]
+            whole = jnp.pad(whole, before) + jnp.pad(leaf, after)
+        return whole
+
+    return mend(constraints, each(joined, constraints, *params))
+
+
+def pad(constraints: PyTree, params: PyTree, num_components: int) -> PyTree:
+    """Return params with copies of the first component behind, up to `num_components`: places for absent components.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> print(components.pad(constraints.positive, jnp.array([1.0, 2.0]), 4))
+    [1. 2. 1. 1.]
+    """
+
+    def padded(constraint: Constraint, leaf: Array) -> Array:
+        for axis in constraint.component_axes:
+            count = leaf.shape[axis]
+            leaf = jnp.take(leaf, jnp.where(jnp.arange(num_components) < count, jnp.arange(num_components), 0), axis)
+        return leaf
+
+    return each(padded, constraints, params)
+
+
+def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Return the new parameters, and for components of count zero, which nothing was learnt about, the old ones.
+
+    counts (k,). Arrays that no component has to itself are the new ones.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> new, old = jnp.array([3.0, jnp.nan]), jnp.array([1.0, 2.0])
+    >>> print(components.keep_empty(constraints.positive, jnp.array([5.0, 0.0]), new, old))
+    [3. 2.]
+    """
+
+    def kept(constraint: Constraint, after: Array, before: Array) -> Array:
+        for axis in constraint.component_axes:
+            shape = [-1 if a == axis else 1 for a in range(after.ndim)]
+            after = jnp.where((counts > 0).reshape(shape), after, before)
+        return after
+
+    return each(kept, constraints, new, old)

@@ -1,0 +1,5 @@
+"""Gaussian components: one family, in as many forms of covariance as there are rows in `forms`."""
+
+from jaxem.families.gaussian.family import Gaussian as Gaussian
+from jaxem.families.gaussian.family import full_covariances as full_covariances
+from jaxem.families.gaussian.family import gaussian as gaussian

@@ -1,0 +1,49 @@
+"""The floor that holds a covariance against collapse: Σ ⪰ c diag(T), T the variances of all the data.
+
+The likelihood of a mixture of Gaussians is unbounded: a component may shrink onto a few points. What is returned here is
+the exact maximizer under that constraint, so that the likelihood still never falls; away from a collapse it is the
+unconstrained one to the bit.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxem.numerics import is_positive_definite
+
+
+DROWNED = 4.0  # ulps of its trace below which an eigenvalue of a matrix is rounding
+
+
+def matrix_floor(dtype: jnp.dtype, floor: float | None) -> float:
+    """Return c for matrices: by default 1e-10, and 1e-6 in float32, which can factor no matrix much nearer to singular."""
+    return floor if floor is not None else 1e-6 if jnp.finfo(dtype).bits == 32 else 1e-10
+
+
+def hold_matrices(covariance: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
+    """Return the maximizer of -log|Σ| - tr(Σ⁻¹ C) over Σ ⪰ c diag(T), and whether C, (..., d, d), had to be held.
+
+    It is C with its eigenvalues, in units of T (d,), raised to c. Where C spreads so wide that rounding would drown c, to
+    what rounding leaves.
+    """
+    floor = matrix_floor(covariance.dtype, floor)
+    if floor == 0:
+        return covariance, jnp.zeros(covariance.shape[:-2], bool)
+    scale = jnp.broadcast_to(jnp.sqrt(total)[:, None] * jnp.sqrt(total)[None], covariance.shape)
+    identity = jnp.broadcast_to(jnp.eye(covariance.shape[-1], dtype=covariance.dtype), covariance.shape)
+    size = jnp.trace(covariance / scale, axis1=-2, axis2=-1)[..., None, None]
+    least = jnp.maximum(floor, DROWNED * jnp.finfo(covariance.dtype).eps * size)
+    held = ~is_positive_definite(covariance / scale - least * identity)
+
+    def raised() -> Array:
+        values, vectors = jnp.linalg.eigh(covariance / scale)
+        lifted = (vectors * jnp.maximum(values, least[..., 0])[..., None, :]) @ vectors.mT * scale
+        return jnp.where(held[..., None, None], lifted, covariance)
+
+    return lax.cond(held.any(), raised, lambda: covariance), held
+
+
+def hold_variances(variance: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
+    """Return variances (k, *event) raised to c T where they lie below, c = 1e-10 by default, and which of the k did."""
+    least = jnp.broadcast_to((1e-10 if floor is None else floor) * total, variance.shape)
+    low = variance < least
+    return jnp.where(low, least, variance), low.reshape(low.shape[0], -1).any(1)

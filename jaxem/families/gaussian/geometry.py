@@ -1,0 +1,128 @@
+"""The three shapes that scatters and covariances come in: a matrix for each component, one for all, or variances alone.
+
+Everything over rows is a matrix product or a fused pass, about one point amid the data. A geometry knows densities and
+sums; which covariance of its shape is the best one, a form knows.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem.families.gaussian.distances import shifts, square_distances, squares
+from jaxem.numerics import LOG_2PI, factor, positive, symmetric
+
+Moments = Callable[[Array], tuple[Array, Array]]  # responsibilities (n, k) -> shift (k, d) and scatter
+
+
+class Geometry(NamedTuple):
+    """What depends on the shape of a covariance Σ or a scatter S, and on nothing else."""
+
+    evaluate: Callable[[Array, Array, Array], tuple[Array, Moments]]  # (Σ, rows, means) -> log-density (n, k), moments
+    outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
+    diagonal: Callable[[Array], Array]  # S -> its diagonal, (k, d), or (1, d) of one for all
+    energy: Callable[[Array, Array, Array], Array]  # (Σ, S, counts) -> Σ_k N_k log|Σ_k| + tr(Σ_k⁻¹ S_k)
+    guess: Callable[[Array, int], Array]  # (variances (d,), k) -> a Σ
+    full: Callable[[Array, int], Array]  # (Σ, k) -> (k, d, d)
+
+
+def _log_normal(square_distance: Array, log_determinant: Array, dim: int) -> Array:
+    """Return the log-density (n, k) from squared Mahalanobis distances (k, n) and log|Σ_k| (k,) or scalar."""
+    return (-0.5 * (square_distance + jnp.atleast_1d(log_determinant)[:, None] + dim * LOG_2PI)).T
+
+
+def _whitened_by_each(covariance: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
+    """Whiten rows, z = L⁻¹ (x - μ), by one product for all components, of rows with a one at their end.
+
+    Shift is L Σ r z and scatter L (Σ r z xᵀ - Σ r z μᵀ): one more product with the same rows gives both sums, and as they
+    take the same z its rounding cancels.
+    """
+    k, dim = mean.shape
+    lower, inverse, log_determinant = factor(covariance)
+    ended = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
+    whiten = jnp.concatenate([inverse, -inverse @ mean[:, :, None]], 2)
+    z = (whiten.reshape(k * dim, dim + 1) @ ended.T).reshape(k, dim, -1)
+
+    def moments(responsibilities: Array) -> tuple[Array, Array]:
+        weighted = (responsibilities.T[:, None, :] * z).reshape(k * dim, -1)
+        sums = (weighted @ ended).reshape(k, dim, dim + 1)
+        first, second = sums[:, :, dim:], sums[:, :, :dim]
+        return (lower @ first)[:, :, 0], symmetric(lower @ (second - first * mean[:, None, :]))
+
+    return _log_normal((z**2).sum(1), log_determinant, dim), moments
+
+
+def _whitened_by_one(covariance: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
+    """Whiten rows and means by the common factor.
+
+    The scatter is Σ_n w eeᵀ + ½ Σ_jk c_jk (μ_j - μ_k)(μ_j - μ_k)ᵀ, sums of squares that cannot cancel: w_n = Σ_k r_nk,
+    e_n = x_n - Σ_k r_nk μ_k / w_n, and c_jk = Σ_n r_nj r_nk / w_n is how much components j and k overlap.
+    """
+    k, dim = mean.shape
+    _, inverse, log_determinant = factor(covariance)
+    distance = square_distances(rows @ inverse.T, mean @ inverse.T, jnp.ones_like(mean))
+
+    def moments(responsibilities: Array) -> tuple[Array, Array]:
+        weights = responsibilities.sum(1, keepdims=True)
+        share = responsibilities / positive(weights)
+        residual = rows - share @ mean
+        overlap = (responsibilities.T @ share).reshape(k * k, 1)
+        between = (mean[:, None, :] - mean[None, :, :]).reshape(k * k, dim)
+        scatter = (weights * residual).T @ residual + 0.5 * (overlap * between).T @ between
+        return shifts(rows, mean, responsibilities), scatter
+
+    return _log_normal(distance, log_determinant, dim), moments
+
+
+def _by_coordinates(variances: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
+    precision = 1 / variances
+
+    def moments(responsibilities: Array) -> tuple[Array, Array]:
+        return shifts(rows, mean, responsibilities), squares(rows, mean, precision, responsibilities)
+
+    distance = square_distances(rows, mean, precision)
+    return _log_normal(distance, jnp.log(variances).sum(1), rows.shape[1]), moments
+
+
+def _trace_of_ratio(inverse: Array, scatter: Array) -> Array:
+    """Return tr(Σ⁻¹ S) from the inverse factor of Σ."""
+    return ((inverse @ scatter) * inverse).sum((-2, -1))
+
+
+def _energy_of_each(covariance: Array, scatter: Array, counts: Array) -> Array:
+    _, inverse, log_determinant = factor(covariance)
+    return (counts * log_determinant + _trace_of_ratio(inverse, scatter)).sum()
+
+
+def _energy_of_one(covariance: Array, scatter: Array, counts: Array) -> Array:
+    _, inverse, log_determinant = factor(covariance)
+    return counts.sum() * log_determinant + _trace_of_ratio(inverse, scatter)
+
+
+MATRICES = Geometry(
+    evaluate=_whitened_by_each,
+    outer=lambda a, b: symmetric(a[:, :, None] * b[:, None, :]),
+    diagonal=lambda scatter: jnp.diagonal(scatter, axis1=1, axis2=2),
+    energy=_energy_of_each,
+    guess=lambda variances, k: jnp.broadcast_to(jnp.diag(variances), (k, variances.size, variances.size)),
+    full=lambda covariance, k: covariance,
+)
+
+ONE_MATRIX = Geometry(
+    evaluate=_whitened_by_one,
+    outer=lambda a, b: symmetric(a.T @ b),
+    diagonal=lambda scatter: jnp.diagonal(scatter)[None],
+    energy=_energy_of_one,
+    guess=lambda variances, k: jnp.diag(variances),
+    full=lambda covariance, k: jnp.broadcast_to(covariance, (k, *covariance.shape)),
+)
+
+VARIANCES = Geometry(
+    evaluate=_by_coordinates,
+    outer=jnp.multiply,
+    diagonal=lambda scatter: scatter,
+    energy=lambda variances, scatter, counts: counts @ jnp.log(variances).sum(1) + (scatter / variances).sum(),
+    guess=lambda variances, k: jnp.broadcast_to(variances, (k, variances.size)),
+    full=lambda variances, k: variances[:, :, None] * jnp.eye(variances.shape[1], dtype=variances.dtype)[None],
+)

@@ -1,0 +1,136 @@
+"""Rows whose component is known, or known to be one of several: the posterior keeps to what is allowed."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxem.arrays import as_rows, is_traced
+from jaxem.model import Family, PyTree, check_family, require
+from jaxem.numerics import positive
+
+
+class Labelled(NamedTuple):
+    """Data, and what is known of their labels: (n,) whole numbers, -1 where unknown, or (n, k) booleans, what is allowed.
+
+    >>> from jaxem.families import Labelled
+    >>> Labelled(data=[[1.0], [2.0]], labels=[0, -1]).labels
+    [0, -1]
+    """
+
+    data: PyTree
+    labels: Any
+
+
+class _Allowed(NamedTuple):
+    """The components that each row may belong to, (n, m) for the first m, and whether it may belong to any, (n,)."""
+
+    named: Array
+    any: Array
+
+
+def labelled(family: Family) -> Family:
+    """Return `family` for data `Labelled(data, labels)`: log p(x_n | θ_k), and -inf where row n may not be of component k.
+
+    The log-likelihood is that of data and labels, Σ_n log Σ_{k allowed} π_k p(x_n | θ_k). Params are those of `family`.
+    A row that may belong to no component is impossible. Raises ValueError for what is no Family.
+
+    >>> import jaxem
+    >>> from jaxem import families
+    >>> model = jaxem.mixture(families.labelled(families.poisson()), 2)
+    >>> x = families.Labelled([0, 1, 2, 7, 8, 9], [1, -1, -1, -1, -1, 0])
+    >>> print(jaxem.fit_restarts(model, 0, x, num_restarts=8).best.params.components.rate.round(1))
+    [8. 1.]
+    """
+    check_family(family)
+    return _labelled(family)
+
+
+@cache
+def _labelled(family: Family) -> Family:
+    def evaluate(params: PyTree, x: Labelled) -> tuple[Array, Callable[[Array], PyTree]]:
+        log_prob, statistics = family.evaluate(params, x.data)
+        return jnp.where(_allowed(x.labels, log_prob.shape[1]), log_prob, -jnp.inf), statistics
+
+    def init(x: Labelled, responsibilities: Array) -> PyTree:
+        """Give each seed the component whose known rows it is nearest to, and the known rows to their components."""
+        k = responsibilities.shape[1]
+        allowed = _allowed(x.labels, k)
+        shares = responsibilities[:, matched(responsibilities, allowed)]
+        total = responsibilities.sum(1, keepdims=True)
+        shares = jnp.where(allowed, shares, 0)
+        left = shares.sum(1, keepdims=True)
+        either = allowed.astype(shares.dtype)
+        even = either / positive(either.sum(1, keepdims=True))
+        return family.init(x.data, total * jnp.where(left > 0, shares / positive(left), even))
+
+    def sample(key: Array, params: PyTree, labels: Array, like: Any) -> Labelled:
+        drawn = require(family, "sample")(key, params, labels, None if like is None else like.data)
+        return Labelled(drawn, labels)
+
+    def prepare(data: Any, weights: Array | None) -> Labelled:
+        if not isinstance(data, Labelled):
+            raise ValueError(f"data must be families.Labelled(data, labels), got {type(data).__name__}.")
+        x = family.prepare(data.data, weights) if family.prepare else as_rows(data.data)
+        return Labelled(x, data.labels if isinstance(data.labels, _Allowed) else _checked(data.labels))
+
+    embed, size = family.embed, family.size
+    return family._replace(
+        evaluate=evaluate,
+        init=init,
+        sample=sample if family.sample else None,
+        embed=lambda x: embed(x.data) if embed else x.data,
+        prepare=prepare,
+        size=size and (lambda x: size(x.data)),
+        parts=(labelled, (family,)),
+    )
+
+
+def _checked(labels: Any) -> _Allowed | Array:
+    """Return what is allowed; under a trace, where the highest label cannot be looked at, labels as they are."""
+    if is_traced(labels):
+        return labels
+    labels = np.asarray(labels)
+    if labels.dtype == bool and labels.ndim == 2:
+        return _Allowed(jnp.asarray(labels), jnp.zeros(len(labels), bool))
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < -1:
+        raise ValueError(
+            f"labels has dtype {labels.dtype} and shape {labels.shape}, needs whole numbers (n,), -1 where unknown, or "
+            "booleans (n, k), what is allowed."
+        )
+    return _Allowed(jnp.asarray(labels[:, None] == np.arange(labels.max(initial=0) + 1)), jnp.asarray(labels < 0))
+
+
+def _allowed(labels: _Allowed | Array, num_components: int) -> Array:
+    """Return which components each row may belong to: (n, k)."""
+    if not isinstance(labels, _Allowed):
+        if labels.ndim == 2:
+            labels = _Allowed(labels, jnp.zeros(len(labels), bool))
+        else:
+            return (labels[:, None] == jnp.arange(num_components)[None]) | (labels < 0)[:, None]
+    width = labels.named.shape[1]
+    if width > num_components:
+        raise ValueError(f"labels name {width} components, the model has {num_components}: raise num_components.")
+    return jnp.pad(labels.named, ((0, 0), (0, num_components - width))) | labels.any[:, None]
+
+
+def matched(responsibilities: Array, allowed: Array) -> Array:
+    """Return for each component the column of `responsibilities` that stands for it: (k,), a permutation.
+
+    In turn the pair that agrees most on the rows of known label, all columns weighed alike.
+    """
+    k = responsibilities.shape[1]
+    known = allowed & (allowed.sum(1, keepdims=True) == 1)
+    agreement = known.astype(responsibilities.dtype).T @ responsibilities
+    agreement = agreement / jnp.maximum(responsibilities.sum(0), jnp.finfo(agreement.dtype).tiny)[None]
+
+    def match(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        columns, left = carry
+        component, column = jnp.divmod(left.argmax(), k)
+        taken = (jnp.arange(k)[:, None] == component) | (jnp.arange(k)[None] == column)
+        return jnp.where(jnp.arange(k) == component, column, columns), jnp.where(taken, -1, left)
+
+    return lax.fori_loop(0, k, match, (jnp.zeros(k, jnp.argmax(agreement).dtype), agreement))[0]

@@ -1,0 +1,265 @@
+"""One fit: `fit` drives a solver over a model in a single `lax.while_loop`, and says honestly how it ended."""
+
+import operator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxem import constraints, stopping
+from jaxem.arrays import is_traced
+from jaxem.blocks import by_default_in_blocks
+from jaxem.boundary import are_weights, check_data, check_params, check_steps
+from jaxem.gradient import can_rise
+from jaxem.model import Model, PyTree
+from jaxem.solvers import EMMap, Solver, em
+from jaxem.stopping import Status, Trend
+from jaxem.trees import choose, inner
+
+MOST_STEPS = 2**31 - 2  # that an int32 counts
+
+
+class Fit(NamedTuple):
+    """What comes back from a fit.
+
+    params           of the last iterate
+    log_likelihood   Σ_n w_n log p(x_n | params), in nats
+    num_steps        steps of the solver taken from the given params to these
+    status           a `Status`, as an int32; `Status(fit.status).message` says it in words
+    history          (max_steps + 1,) log-likelihood at θ_0, θ_1, …, θ_num_steps; NaN after that
+    num_evaluations  E-steps paid
+
+    >>> import jaxem
+    >>> x = [3.0, 1.0, 2.0, 6.0]
+    >>> model = jaxem.single(jaxem.families.poisson())
+    >>> print(jaxem.fit(model, model.init(0, x), x))
+    Fit: CONVERGED, a stationary point: what remains to be gained is within the tolerance, or cannot be told from rounding.
+      log-likelihood -8.1346 after 2 steps, 3 E-steps
+    """
+
+    params: PyTree
+    log_likelihood: Array
+    num_steps: Array
+    status: Array
+    history: Array
+    num_evaluations: Array
+
+    def __repr__(self) -> str:
+        """Return a few lines: status in words, log-likelihood, steps and E-steps."""
+        if is_traced(self) or np.ndim(self.status) != 0:
+            return f"Fit(status={self.status!r}, log_likelihood={self.log_likelihood!r}, num_steps={self.num_steps!r})"
+        status = Status(int(self.status))
+        counts = f"{_counted(int(self.num_steps), 'step')}, {_counted(int(self.num_evaluations), 'E-step')}"
+        return (
+            f"Fit: {status.name}, {status.message}\n"
+            f"  log-likelihood {float(self.log_likelihood):.{_decimals(self.log_likelihood)}f} after {counts}"
+        )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+def _decimals(value: Any) -> int:
+    """Return how many decimals of a log-likelihood its dtype can tell, at most four."""
+    size = abs(float(value))
+    return 4 if not 0 < size < np.inf else int(np.clip(-np.log10(2 * float(np.finfo(value.dtype).eps) * size), 0, 4))
+
+
+class Run(NamedTuple):
+    """A fit under way. While it runs, `params` are proposed and not yet evaluated; once ended, they are the result."""
+
+    params: PyTree
+    previous: PyTree  # the last evaluated ones
+    slope: PyTree  # the gradient of the value at previous; () where the model has no expected_log_joint
+    log_likelihood: Array  # of previous; of params once ended
+    value: Array  # log-likelihood + log_prior, which is what is climbed
+    trend: Trend
+    num_steps: Array  # t, the index of params among the iterates
+    num_evaluations: Array
+    status: Array
+    held: Array  # a floor held the M-step that led to params
+    previous_held: Array
+    memory: Any  # the solver's
+
+
+def start_run(model: Model, solver: Solver, params: PyTree, weights: Array) -> Run:
+    """Return a run that has yet to evaluate `params`; it has ended already where `weights` are no weights."""
+    zero, no = jnp.asarray(0, jnp.int32), jnp.asarray(False)
+    nan = jnp.asarray(jnp.nan, weights.dtype)
+    return Run(
+        params=params,
+        previous=params,
+        slope=jax.tree.map(jnp.zeros_like, params) if model.expected_log_joint else (),
+        log_likelihood=nan,
+        value=nan,
+        trend=stopping.begin(weights.dtype),
+        num_steps=zero,
+        num_evaluations=zero,
+        status=jnp.where(are_weights(weights), jnp.int32(Status.RUNNING), jnp.int32(Status.NONFINITE)),
+        held=no,
+        previous_held=no,
+        memory=solver.init(params),
+    )
+
+
+def _prior(model: Model, params: PyTree) -> Array | float:
+    return model.log_prior(params) if model.log_prior else 0.0
+
+
+def _slope(model: Model, params: PyTree, stats: PyTree) -> PyTree:
+    """Return the gradient of log-likelihood + log_prior at `params`, whose E-step gave `stats`, by Fisher's identity.
+
+    Mending takes out what points off a simplex, n for each weight, the rounding of which would drown the rest.
+    """
+    expected = model.expected_log_joint
+    if expected is None:
+        return ()
+
+    def value(theta: PyTree) -> Array:
+        inside = constraints.mend(model.constraints, theta)
+        return expected(inside, stats) + _prior(model, inside)
+
+    return jax.grad(value)(params)
+
+
+def _gain_along(run: Run, slope: PyTree) -> Array:
+    """Return the gain of the last step by the trapezoid rule, ½ ⟨g_t + g_t+1, θ_t+1 - θ_t⟩; NaN where there is no slope.
+
+    Right to third order in the step, and far below an ulp of the log-likelihood, which does not enter.
+    """
+    if not jax.tree.leaves(slope):
+        return jnp.full_like(run.value, jnp.nan)
+    step = jax.tree.map(jnp.subtract, run.params, run.previous)
+    return 0.5 * inner(jax.tree.map(jnp.add, run.slope, slope), step)
+
+
+def _em_map(model: Model, data: PyTree, weights: Array) -> EMMap:
+    def evaluate(params: PyTree) -> tuple[PyTree, Array]:
+        stats, log_likelihood = model.e_step(params, data, weights)
+        return stats, log_likelihood + _prior(model, params)
+
+    def update(params: PyTree, stats: PyTree) -> tuple[PyTree, Array]:
+        held = model.degenerate(params, stats) if model.degenerate else jnp.asarray(False)
+        return model.m_step(params, stats), held
+
+    return EMMap(evaluate, update, partial(constraints.retract, model.constraints))
+
+
+def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array, tol: Array, max_steps: int) -> Run:
+    """Evaluate the proposed params, let `stopping.judge` decide whether to end there, and if not propose the next ones."""
+    stats, log_likelihood = model.e_step(run.params, data, weights)
+    value = log_likelihood + _prior(model, run.params)
+    slope = _slope(model, run.params, stats)
+    count = observations(model, data, weights)
+    trend, status, back = stopping.judge(run.trend, value, _gain_along(run, slope), count, tol, run.num_steps, max_steps)
+    running = status == Status.RUNNING
+    taken = solver.step(_em_map(model, data, weights), run.params, stats, value, run.memory)
+    result = choose(back, run.previous, run.params)
+    result_held = jnp.where(back, run.previous_held, run.held)
+    return Run(
+        params=choose(running, taken.params, result),
+        previous=result,
+        slope=slope,
+        log_likelihood=jnp.where(back, run.log_likelihood, log_likelihood),
+        value=jnp.where(back, run.value, value),
+        trend=trend,
+        num_steps=run.num_steps + running.astype(jnp.int32) - back.astype(jnp.int32),
+        num_evaluations=run.num_evaluations + solver.evaluations_per_step,
+        status=status,
+        held=jnp.where(running, taken.held, result_held),
+        previous_held=result_held,
+        memory=taken.memory,
+    )
+
+
+def observations(model: Model, data: PyTree, weights: Array) -> Array:
+    """Return Σ_n w_n · size_n: how many observations, counted by their weights, a log-likelihood is the sum of."""
+    return weights.sum() if model.size is None else (weights * model.size(data)).sum().astype(weights.dtype)
+
+
+def finish(model: Model, run: Run, history: Array, data: PyTree, weights: Array, tol: Array) -> Fit:
+    """Return the ended run as a Fit, with the status that only a second look can tell."""
+    status, num_evaluations = run.status, run.num_evaluations
+    if not model.exact and model.expected_log_joint is not None:
+        doubtful = status == Status.CONVERGED
+        rises = lax.cond(
+            doubtful,
+            lambda params: can_rise(
+                model, params, model.e_step(params, data, weights)[0], observations(model, data, weights), tol
+            ),
+            lambda params: jnp.asarray(False),
+            run.params,
+        )
+        status = jnp.where(rises, jnp.int32(Status.STALLED), status)
+        num_evaluations = num_evaluations + doubtful.astype(jnp.int32)
+    degenerate = run.held & (status != Status.NONFINITE) & (status != Status.RUNNING)
+    status = jnp.where(degenerate, jnp.int32(Status.DEGENERATE), status)
+    return Fit(run.params, run.log_likelihood, run.num_steps, status, history, num_evaluations)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyTree, weights: Array, tol: Array) -> Fit:
+    def body(carry: tuple[Run, Array]) -> tuple[Run, Array]:
+        run, history = carry
+        after = advance(model, solver, run, data, weights, tol, max_steps)
+        return after, history.at[run.num_steps].set(recorded(run, after))
+
+    check_steps(model, params, data, weights)
+    run = start_run(model, solver, params, weights)
+    history = jnp.full(max_steps + 1, jnp.nan, weights.dtype)
+    run, history = lax.while_loop(lambda carry: carry[0].status == Status.RUNNING, body, (run, history))
+    return finish(model, run, history, data, weights, tol)
+
+
+def recorded(before: Run, after: Run) -> Array:
+    """Return what the history holds at the step just evaluated: its log-likelihood, or NaN if the run went back from it."""
+    return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.log_likelihood)
+
+
+def check_control(solver: Any, tol: Any, max_steps: Any) -> int:
+    """Return `max_steps` as an int; raise ValueError unless it is a whole number ≥ 0, `tol` a number, `solver` a Solver."""
+    if not isinstance(solver, Solver):
+        raise ValueError(f"solver must be a Solver, such as jaxem.squarem() with its parentheses, got {solver!r}.")
+    if not is_traced(tol) and (np.ndim(tol) != 0 or np.asarray(tol).dtype.kind not in "biuf" or np.isnan(tol)):
+        raise ValueError(f"tol must be a number of nats (0 stops at rounding, -inf runs all max_steps), got {tol!r}.")
+    if not hasattr(max_steps, "__index__") or not 0 <= operator.index(max_steps) <= MOST_STEPS:
+        raise ValueError(f"max_steps must be a whole number ≥ 0 and at most {MOST_STEPS}, got {max_steps!r}.")
+    return operator.index(max_steps)
+
+
+def fit(
+    model: Model,
+    params: PyTree,
+    data: PyTree,
+    weights: Any = None,
+    *,
+    solver: Solver = em(),
+    tol: float = 1e-8,
+    max_steps: int = 10_000,
+) -> Fit:
+    """Fit `model` to `data` from `params` by steps of `solver`, in one compiled loop.
+
+    data: a pytree of arrays with leading axis n; weights (n,), None for one each. The fit climbs log-likelihood + log_prior.
+    It ends when the gain that remains, extrapolated from the last gains, is within `tol` nats twice in a row, or when
+    progress cannot be told from rounding (see `stopping.judge`). `tol=0` leaves only the second, `tol=-inf` neither.
+    CONVERGED is a stationary point, no proof of a maximum. Usable inside jit and vmap; `jax.jvp` differentiates through it
+    (reverse mode does not, as the number of steps depends on the data).
+
+    Raises ValueError for data, weights or params that the model cannot take; under a trace, where values cannot be looked
+    at, `status` says NONFINITE instead.
+
+    >>> import jaxem
+    >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
+    >>> start = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
+    >>> fit = jaxem.fit(model, start, *x, solver=jaxem.squarem())
+    >>> print(fit.params.weights.round(2), fit.params.components.rate.round(2))
+    [0.36 0.64] [1.26 2.66]
+    """
+    max_steps = check_control(solver, tol, max_steps)
+    data, weights = check_data(model, data, weights)
+    params = check_params(model, params, data, weights)
+    return _fit(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, jnp.asarray(tol, weights.dtype))

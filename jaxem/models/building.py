@@ -1,0 +1,138 @@
+"""From a structure's `infer` to a Model: precision, jit, blocks of rows and the door to the data, once, in one place."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxem.arrays import as_params, at_least_one
+from jaxem.blocks import default_block_size, row_by_row, summed
+from jaxem.boundary import as_key, ready, ready_to_learn
+from jaxem.model import Model, Parts, Prepare, PyTree
+from jaxem.numerics import in_full_precision, weighted_sum
+from jaxem.trees import num_rows, unit_weights
+
+
+class Infer(Protocol):
+    """What a structure says of its latent variables: (Q, log p(x_n | θ) (n,), statistics(weights, Q) -> stats).
+
+    Q has one row per row of data. `statistics` is linear in the weights, and Q may be any, not only the posterior.
+    """
+
+    def __call__(self, params: PyTree, data: PyTree) -> tuple[PyTree, Array, Callable[[Array, PyTree], PyTree]]: ...
+
+
+class Draw(Protocol):
+    """`count` draws of (data, latents) at `params`; `like` is that number, or prepared data whose covariates are kept."""
+
+    def __call__(self, count: int, key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]: ...
+
+
+class Begin(Protocol):
+    """One random start from prepared data and weights (n,)."""
+
+    def __call__(self, key: Array, data: PyTree, weights: Array) -> PyTree: ...
+
+
+def build(
+    infer: Infer,
+    m_step: Callable[[PyTree, PyTree], PyTree],
+    expected_log_joint: Callable[[PyTree, PyTree], Array],
+    *,
+    prepare: Prepare | None = None,
+    begin: Begin | None = None,
+    draw: Draw | None = None,
+    additive: bool = True,
+    parts: Parts,
+    **capabilities: Any,
+) -> Model:
+    """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
+
+    `capabilities` are the other fields of Model, as they are.
+    """
+
+    def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+        q, log_prob, statistics = infer(params, data)
+        return statistics(weights, q), weighted_sum(weights, log_prob)
+
+    def summarize(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
+        return infer(params, data)[2](weights, posterior)
+
+    expect_all, summarize_all = (_compiled(f, summed if additive else None) for f in (expect, summarize))
+    q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], row_by_row if additive else None) for i in (0, 1))
+
+    def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+        """Return expected statistics of the posterior at `params`, and the log-likelihood Σ_n w_n log p(x_n | θ)."""
+        return expect_all(params, ready(prepare, data), weights)
+
+    def posterior(params: PyTree, data: PyTree) -> PyTree:
+        """Return p(z | x_n, θ) for each row; data as `fit` takes them."""
+        return q_all(*_at_the_door(prepare, params, data))
+
+    def log_prob(params: PyTree, data: PyTree) -> Array:
+        """Return log p(x_n | θ) for each row, (n,), in nats; data as `fit` takes them."""
+        return log_prob_all(*_at_the_door(prepare, params, data))
+
+    def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
+        """Return the statistics of a given Q, such as responsibilities (n, k); `params` only fix the centring."""
+        return summarize_all(params, ready(prepare, data), weights, posterior)
+
+    updated = _compiled(m_step)
+
+    def update(params: PyTree, stats: PyTree) -> PyTree:
+        """Return the parameters that raise E_Q[log p(x, z | θ)] from the old ones, Q summarized by `stats`."""
+        return updated(params, stats)
+
+    @in_full_precision
+    def expected(params: PyTree, stats: PyTree) -> Array:
+        """Return E_Q[log p(x, z | θ)] at `params`, Q summarized by `stats`: a scalar, in nats."""
+        return expected_log_joint(params, stats)
+
+    def init(key: Array, data: PyTree, weights: Any = None) -> PyTree:
+        """Return one random start, in the dtype of the data; weights (n,), None for one each."""
+        return begun(as_key(key), *ready_to_learn(prepare, data, weights))
+
+    def sample(key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]:
+        """Return draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
+        params = jax.tree.map(jnp.asarray, params)
+        if hasattr(like, "__index__") and np.ndim(like) == 0:
+            return drawn(at_least_one("like", like), as_key(key), params, None)
+        data = ready(prepare, like)
+        return drawn(num_rows(data), as_key(key), params, data)
+
+    begun = _compiled(begin or _absent)
+    drawn = jax.jit(in_full_precision(draw or _absent), static_argnums=0)
+    degenerate = capabilities.pop("degenerate", None)
+    return Model(
+        e_step=e_step,
+        m_step=update,
+        init=init if begin else None,
+        expected_log_joint=expected,
+        posterior=posterior,
+        statistics=statistics,
+        log_prob=log_prob,
+        sample=sample if draw else None,
+        prepare=prepare,
+        degenerate=degenerate and in_full_precision(degenerate),
+        additive=additive,
+        parts=parts,
+        **capabilities,
+    )
+
+
+def _compiled(function: Callable[..., Any], in_blocks: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    precise = in_full_precision(function)
+    return jax.jit(in_blocks(precise, default_block_size()) if in_blocks else precise)
+
+
+def _absent(*arguments: Any) -> Any:
+    raise NotImplementedError
+
+
+def _at_the_door(prepare: Prepare | None, params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
+    """Return params and data as arrays of the dtype of the data."""
+    data = ready(prepare, data)
+    return as_params(params, unit_weights(data).dtype), data

@@ -1,0 +1,84 @@
+"""Functions of arrays that keep their digits: logarithms at zero, shares of a sum, and factors of matrices."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
+
+LOG_2PI = 1.8378770664093453
+
+
+def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` with float32 matrix products in float32, where an accelerator would take fewer digits by default."""
+
+    @wraps(function)
+    def precise(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return precise
+
+
+def positive(count: Array) -> Array:
+    """Return `count`, and one where it is zero: a divisor for sums that are zero there."""
+    return jnp.where(count > 0, count, 1)
+
+
+def weighted_log(weight: Array, p: Array) -> Array:
+    """Return weight · log p, zero and without gradient where the weight is zero or, by rounding, below."""
+    some = weight > 0
+    return jnp.where(some, weight * jnp.log(jnp.where(some, p, 1)), 0)
+
+
+def weighted_sum(weights: Array, values: Array) -> Array:
+    """Return Σ_n w_n v_n, in which rows of weight zero are absent whatever their value."""
+    return jnp.where(weights > 0, weights * values, 0).sum()
+
+
+def normalize(log_joint: Array) -> tuple[Array, Array]:
+    """Return p(z = k | x_n) (k, n) and log p(x_n) (n,) from log p(x_n, z = k) (k, n), with one exponential per entry.
+
+    An impossible row has log p = -inf and no responsibilities. One whose log-density is the lowest number, as its squares
+    overflow, has log p = -inf too, and keeps its responsibilities.
+    """
+    peak = lax.stop_gradient(log_joint.max(0))
+    peak = jnp.where(peak == -jnp.inf, 0, peak)
+    scaled = jnp.exp(log_joint - peak[None])
+    total = scaled.sum(0)
+    possible = total != 0
+    divisor = jnp.where(possible, total, 1)
+    log_prob = peak + jnp.log(divisor)
+    return scaled / divisor[None], jnp.where(possible & (log_prob > jnp.finfo(log_prob.dtype).min), log_prob, -jnp.inf)
+
+
+def symmetric(matrix: Array) -> Array:
+    """Return the symmetric part of matrices (..., d, d)."""
+    return 0.5 * (matrix + matrix.mT)
+
+
+def factor(covariance: Array) -> tuple[Array, Array, Array]:
+    """Return L with LLᵀ = Σ, its inverse, and log|Σ|, of matrices (..., d, d)."""
+    lower = jnp.linalg.cholesky(covariance)
+    identity = jnp.broadcast_to(jnp.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
+    inverse = solve_triangular(lower, identity, lower=True)
+    return lower, inverse, 2 * jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
+
+
+def is_positive_definite(matrix: Array) -> Array:
+    """Tell whether all pivots of Gaussian elimination are positive, (..., d, d) -> (...).
+
+    Without LAPACK: two of its batched calls at once can lock up a CPU's thread pool, and this runs beside other steps.
+    """
+
+    def eliminate(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        rest, positive = carry
+        row = lax.dynamic_index_in_dim(rest, j, rest.ndim - 2, keepdims=True)
+        pivot = lax.dynamic_index_in_dim(row, j, rest.ndim - 1, keepdims=True)
+        return rest - row.mT * row / pivot, positive & (pivot[..., 0, 0] > 0)
+
+    start = matrix, jnp.ones(matrix.shape[:-2], bool)
+    return lax.fori_loop(0, matrix.shape[-1], eliminate, start)[1]

@@ -1,0 +1,76 @@
+"""Where fits start: the parameters that given responsibilities imply, or others around parameters at hand."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxem.arrays import as_floating, as_params, at_least_one, is_traced
+from jaxem.blocks import by_default_in_blocks
+from jaxem.boundary import as_key, check_data, check_model
+from jaxem.constraints import constrain, unconstrain
+from jaxem.model import Model, PyTree, require
+from jaxem.seeds import column_variances as column_variances
+from jaxem.seeds import kmeans_plusplus as kmeans_plusplus
+from jaxem.seeds import random_points as random_points
+
+
+def from_responsibilities(model: Model, data: PyTree, responsibilities: Any, weights: Any = None) -> PyTree:
+    """Return the M-step from given responsibilities (n, k), one-hot rows for known labels: params of `model`.
+
+    A component that is responsible for nothing keeps what `model.init` with key 0 gives it.
+    Raises ValueError where the model lacks `init`, `statistics` or `posterior`, or for responsibilities of another shape.
+
+    >>> import numpy as np, jaxem
+    >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
+    >>> start = jaxem.initialize.from_responsibilities(model, [0, 2, 7, 9], np.eye(2)[[0, 0, 1, 1]])
+    >>> print(start.components.rate)
+    [1. 8.]
+    """
+    check_model(model)
+    init, posterior, _ = (require(model, capability) for capability in ("init", "posterior", "statistics"))
+    data, weights = check_data(model, data, weights)
+    params = init(jax.random.key(0), data, weights)
+    expected = jax.eval_shape(posterior, params, data)
+    responsibilities = as_floating(responsibilities, "responsibilities").astype(weights.dtype)
+    if responsibilities.shape != expected.shape:
+        raise ValueError(
+            f"responsibilities has shape {responsibilities.shape}, needs {expected.shape}; for labels, np.eye(k)[labels]."
+        )
+    if not is_traced(responsibilities) and not bool((np.asarray(responsibilities) >= 0).all()):
+        raise ValueError("responsibilities has NaN or negative values, needs shares ≥ 0 of each row.")
+    statistics = require(by_default_in_blocks(model, data), "statistics")
+    return model.m_step(params, statistics(params, data, weights, responsibilities))
+
+
+def jitter(model: Model, key: Any, params: PyTree, num: int, *, scale: float = 0.5) -> PyTree:
+    """Return `num` starts around `params`, stacked: the first is `params`, the others by noise in unconstrained space.
+
+    The noise is normal, of standard deviation `scale` in the units of the constraints' charts (logarithms of what is
+    positive, log-odds of what is a share), and `scale` times the size of an array's entries where it is real.
+    Raises ValueError for what is no key, for `num` below one, and for params on the boundary of their domain.
+
+    >>> import jaxem
+    >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
+    >>> starts = jaxem.jitter(model, 0, jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0])), 4)
+    >>> print(starts.components.rate.shape, starts.components.rate[0])
+    (4, 2) [1. 3.]
+    """
+    check_model(model)
+    params = as_params(params, float)
+    free = unconstrain(model.constraints, params)
+    if not is_traced(free) and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(free)):
+        raise ValueError(
+            "params lie on the boundary of their domain or outside, where there is no room for noise: move them inside."
+        )
+    leaves, structure = jax.tree.flatten(free)
+    keys = jax.random.split(as_key(key), len(leaves))
+
+    def noisy(key: Array, leaf: Array) -> Array:
+        noise = jax.random.normal(key, (at_least_one("num", num), *leaf.shape), leaf.dtype).at[0].set(0)
+        return leaf[None] + scale * jnp.maximum(1, jnp.abs(leaf))[None] * noise
+
+    stacked = jax.tree.unflatten(structure, [noisy(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
+    return jax.vmap(lambda u: constrain(model.constraints, u))(stacked)

@@ -1,0 +1,77 @@
+"""Functions of trees: of data, whose leaves have one row per observation or are shared by all rows, and of parameters."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+PyTree = Any
+
+
+class Shared(NamedTuple):
+    """A part of the data that all rows share, such as a centre or a table: blocks, shards and lanes pass it whole."""
+
+    value: PyTree
+
+
+class Gated(NamedTuple):
+    """Data of a structure with a gate: what the gate looks at, such as covariates (n, q), and what the components do.
+
+    >>> from jaxem.families import Gated
+    >>> Gated(gate=[[1.0, 2.0]], data=[[3.0]]).data
+    [[3.0]]
+    """
+
+    gate: PyTree
+    data: PyTree
+
+
+def is_shared(node: object) -> bool:
+    """Tell whether `node` is Shared."""
+    return isinstance(node, Shared)
+
+
+def map_rows(function: Callable[..., Any], data: PyTree, *more: PyTree) -> PyTree:
+    """Return `data` with `function` applied to each leaf that has rows (and its likes in `more`); Shared ones as they are."""
+    return jax.tree.map(
+        lambda leaf, *others: leaf if is_shared(leaf) else function(leaf, *others), data, *more, is_leaf=is_shared
+    )
+
+
+def rows_of(data: PyTree) -> list[Any]:
+    """Return the leaves of `data` that have one row per observation."""
+    return [leaf for leaf in jax.tree.leaves(data, is_leaf=is_shared) if not is_shared(leaf)]
+
+
+def num_rows(data: PyTree) -> int:
+    """Return n, the leading axis of the leaves that are not Shared."""
+    return int(rows_of(data)[0].shape[0])
+
+
+def unit_weights(data: PyTree) -> Array:
+    """Return weight one for each row, in the widest float dtype of the data; the default one for half precision or none."""
+    widths = [jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    widest = max(widths, default=0)
+    dtype = jax.dtypes.canonicalize_dtype(f"float{widest}") if widest >= 32 else jnp.result_type(float)
+    return jnp.ones(num_rows(data), dtype)
+
+
+def choose(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
+    """Return leaves of `yes` where the condition holds, else of `no`: as wholes, or place by place along leading axes."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(pick, yes, no)
+
+
+def pick(tree: PyTree, places: Array) -> PyTree:
+    """Return the entries of stacked leaves at `places` of the leading axis; places beyond the end take the last."""
+    return jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), tree)
+
+
+def inner(left: PyTree, right: PyTree) -> Array:
+    """Return the inner product of two trees of one structure: a scalar."""
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: (a * b).sum(), left, right))

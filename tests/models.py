@@ -1,0 +1,351 @@
+"""The one table of models, and of families: every law is put to every row."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxem
+from jaxem import constraints, families
+from jaxem.numerics import positive, weighted_log
+
+ROWS = 60
+
+
+class Row(NamedTuple):
+    """A model with params and data to put it to the test on, by dtype; `dtypes` are those it is tested in."""
+
+    build: Callable[[str], tuple[jaxem.Model, Any, Any]]
+    dtypes: tuple[str, ...] = ("float64", "float32")
+
+
+class FamilyRow(NamedTuple):
+    """A family with params and rows."""
+
+    build: Callable[[str], tuple[jaxem.Family, Any, Any]]
+    dtypes: tuple[str, ...] = ("float64", "float32")
+
+
+def two_clusters(dim, dtype, scale=1.0):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(2, size=ROWS)
+    return jnp.asarray(scale * (rng.normal(size=(ROWS, dim)) * (1 + labels[:, None]) + 3 * labels[:, None]), dtype)
+
+
+def needles(dtype):
+    """Two clusters far and sharp beside a wide one: in float64 products lose more than half of the digits of the first two."""
+    rng = np.random.default_rng(6)
+    labels = np.arange(ROWS) % 3
+    mean, sd = np.array([-1e5, 1e5, 0.0])[labels], np.array([1.0, 2.0, 3e4])[labels]
+    return jnp.asarray(mean[:, None] + sd[:, None] * rng.normal(size=(ROWS, 6)), dtype)
+
+
+def needle_params(dtype):
+    mean = np.array([-1e5, 1e5, 0.0])[:, None] * np.ones((1, 6))
+    variances = np.array([1.0, 4.0, 9e8])[:, None] * np.ones((1, 6))
+    return jaxem.Mixture(jnp.full(3, 1 / 3, dtype), families.Gaussian(jnp.asarray(mean, dtype), jnp.asarray(variances, dtype)))
+
+
+def counts(dim, dtype, low=2.0, high=7.0):
+    rng = np.random.default_rng(4)
+    return jnp.asarray(rng.poisson(np.where(rng.random(ROWS) < 0.5, low, high)[:, None], (ROWS, dim)), dtype)
+
+
+def binary(dim, dtype):
+    rng = np.random.default_rng(5)
+    return jnp.asarray(rng.random((ROWS, dim)) < np.where(rng.random(ROWS) < 0.5, 0.2, 0.7)[:, None], dtype)
+
+
+def without(data, column, value):
+    return data.at[:, column].set(value)
+
+
+def mixed(dtype):
+    return {"size": two_clusters(2, dtype), "count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}
+
+
+@cache
+def mixed_family():
+    return families.product(size=families.gaussian(), count=families.poisson(), yes=families.bernoulli())
+
+
+def known_labels():
+    """Labels of every third row, minus one elsewhere, which agree with the data but for one."""
+    labels = (np.asarray(counts(1, "float64")[:, 0]) > 4).astype(int)
+    labels[3] = 1 - labels[3]
+    return jnp.asarray(np.where(np.arange(ROWS) % 3 == 0, labels, -1))
+
+
+def allowed_labels():
+    """Booleans for three components: all, or two, or one."""
+    allowed = np.ones((ROWS, 3), bool)
+    allowed[::3, 2] = False
+    allowed[::6, 0] = False
+    return jnp.asarray(allowed)
+
+
+class Groups(NamedTuple):
+    """Statistics of a gate on groups: Σ_n r_nk [g_n = g], (G, k)."""
+
+    counts: jax.Array
+
+
+@cache
+def group_gate(num_groups):
+    """A gate on a group g_n in 0 … G-1: label k has probability p_gk; params (G, k), rows on the simplex."""
+
+    def evaluate(probs, group):
+        member = (group[:, None] == jnp.arange(num_groups)[None]).astype(probs.dtype)
+        return member @ jnp.log(probs), lambda responsibilities: Groups(member.T @ responsibilities)
+
+    def m_step(probs, stats):
+        total = stats.counts.sum(1, keepdims=True)
+        return jnp.where(total > 0, stats.counts / positive(total), probs)
+
+    def init(group, responsibilities):
+        member = (group[:, None] == jnp.arange(num_groups)[None]).astype(responsibilities.dtype)
+        total = member.T @ responsibilities + 1
+        return total / total.sum(1, keepdims=True)
+
+    def sample(key, probs, labels, like):
+        """Groups given labels, all groups alike."""
+        return jax.random.categorical(key, jnp.log(probs).T[labels]).astype(like.dtype)
+
+    return jaxem.Family(
+        evaluate,
+        m_step,
+        lambda probs, stats: weighted_log(stats.counts, probs).sum(),
+        init,
+        constraints.on_axes(constraints.simplex, (1,)),
+    )
+
+
+class Exponential(NamedTuple):
+    """Parameters of k exponential components: rate (k,)."""
+
+    rate: Any
+
+
+@cache
+def exponential():
+    """README's family in one file."""
+
+    def evaluate(params, x):
+        log_prob = jnp.log(params.rate)[None] - x[:, None] * params.rate[None]
+        return log_prob, lambda responsibilities: (responsibilities.sum(0), responsibilities.T @ x)
+
+    def m_step(params, stats):
+        count, total = stats
+        return Exponential(jnp.where(count > 0, count / jnp.where(count > 0, total, 1), params.rate))
+
+    def expected_log_prob(params, stats):
+        count, total = stats
+        return (count * jnp.log(params.rate) - total * params.rate).sum()
+
+    def init(x, responsibilities):
+        return Exponential(responsibilities.sum(0) / (responsibilities.T @ x))
+
+    def sample(key, params, labels, like):
+        return jax.random.exponential(key, labels.shape, params.rate.dtype) / params.rate[labels]
+
+    return jaxem.Family(
+        evaluate, m_step, expected_log_prob, init, constraints=Exponential(constraints.positive), sample=sample
+    )
+
+
+def lifetimes(dtype):
+    rng = np.random.default_rng(7)
+    return jnp.asarray(rng.exponential(np.where(np.arange(ROWS) % 2, 1.0, 10.0)), dtype)
+
+
+@cache
+def linkage():
+    """README's genetic linkage (Rao 1965): data are cells, weights the animals in each."""
+
+    def e_step(theta, cell, weights):
+        probs = jnp.stack([2 + theta, 1 - theta, 1 - theta, theta]) / 4
+        zero, one = jnp.zeros_like(theta), jnp.ones_like(theta)
+        successes = jnp.stack([theta / (2 + theta), zero, zero, one])
+        failures = jnp.stack([zero, one, one, zero])
+        return (weights @ successes[cell], weights @ failures[cell]), weights @ jnp.log(probs[cell])
+
+    def m_step(theta, stats):
+        return stats[0] / (stats[0] + stats[1])
+
+    return jaxem.Model(e_step, m_step, constraints=constraints.interval(0, 1))
+
+
+@cache
+def normal_with_prior():
+    """A hand-written normal mean of known variance with a normal prior: a model with a log_prior and a size."""
+
+    def log_prob(mean, x):
+        return -0.5 * (x - mean[None]) ** 2 - 0.5 * jnp.asarray(jnp.log(2 * jnp.pi), x.dtype)
+
+    def e_step(mean, x, weights):
+        stats = weights.sum(), weights @ x, weights @ (x * x)
+        return stats, weights @ log_prob(mean[0], x[:, None])[:, 0]
+
+    def expected_log_joint(mean, stats):
+        count, first, second = stats
+        return -0.5 * (second - 2 * mean[0] * first + count * mean[0] ** 2) - 0.5 * count * np.log(2 * np.pi)
+
+    return jaxem.Model(
+        e_step,
+        lambda mean, stats: jnp.reshape(stats[1] / (stats[0] + 4), (1,)),
+        expected_log_joint=expected_log_joint,
+        log_prob=lambda mean, x: log_prob(mean[0], x[:, None])[:, 0],
+        log_prior=lambda mean: -2 * mean[0] ** 2,
+        sample=lambda key, mean, like: (mean[0] + jax.random.normal(key, like.shape, like.dtype), ()),
+    )
+
+
+def student_t(params, x, z):
+    log_density = jax.scipy.stats.t.logpdf(x, jnp.asarray(4, x.dtype), params["loc"][z], jnp.exp(params["log_scale"][z]))
+    return jax.nn.log_softmax(params["logits"])[z] + log_density
+
+
+def poisson_joint(params, x, z):
+    return jnp.log(params["weights"][z]) + x * jnp.log(params["rate"][z]) - params["rate"][z] - jax.lax.lgamma(x + 1)
+
+
+def own_model(dtype):
+    params = {"logits": jnp.zeros(2, dtype), "loc": jnp.array([0, 3], dtype), "log_scale": jnp.zeros(2, dtype)}
+    return jaxem.from_log_joint(student_t, num_states=2), params, two_clusters(1, dtype)[:, 0]
+
+
+def own_model_on_the_simplex(dtype):
+    domain = {"weights": constraints.simplex, "rate": constraints.positive}
+    params = {"weights": jnp.array([0.4, 0.6], dtype), "rate": jnp.array([2, 6], dtype)}
+    return jaxem.from_log_joint(poisson_joint, num_states=2, constraints=domain), params, counts(1, dtype)[:, 0]
+
+
+def drawn(model, data):
+    return model, model.init(jax.random.key(1), data), data
+
+
+def gaussian(covariance, num_components, dim, scale=1.0):
+    def build(dtype):
+        model = jaxem.mixture(families.gaussian(covariance), num_components)
+        return drawn(model, two_clusters(dim, dtype, scale))
+
+    return Row(build)
+
+
+def mixture_of(family, data, num_components=2):
+    return Row(lambda dtype: drawn(jaxem.mixture(family(), num_components), data(dtype)))
+
+
+def single_of(family, data):
+    return Row(lambda dtype: drawn(jaxem.single(family()), data(dtype)))
+
+
+def labelled(family, labels, num_components):
+    def build(dtype):
+        data = families.Labelled(mixed(dtype), labels())
+        return drawn(jaxem.mixture(families.labelled(family()), num_components), data)
+
+    return Row(build)
+
+
+def gated(dtype):
+    data = families.Gated(jnp.arange(ROWS) % 3, two_clusters(2, dtype))
+    return drawn(jaxem.mixture(families.gaussian("diag"), 2, gate=group_gate(3)), data)
+
+
+def chunked(dtype):
+    return drawn(jaxem.chunked(jaxem.mixture(families.gaussian(), 2), 7), two_clusters(2, dtype))
+
+
+def climbing(dtype):
+    model, params, data = drawn(jaxem.mixture(families.gaussian(), 2), two_clusters(2, dtype))
+    return jaxem.gradient_m_step(model), params, data
+
+
+def linkage_row(dtype):
+    return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
+
+
+MODELS = {
+    "full": gaussian("full", 2, 2),
+    "full, one component": gaussian("full", 1, 2),
+    "full, six columns": gaussian("full", 2, 6),
+    "full, tiny units": gaussian("full", 2, 2, 1e-6),
+    "full, large units": gaussian("full", 2, 2, 1e6),
+    "tied": gaussian("tied", 2, 2),
+    "tied, by products": gaussian("tied", 2, 6),
+    "diag": gaussian("diag", 2, 2),
+    "diag, by products": gaussian("diag", 3, 6),
+    "spherical": gaussian("spherical", 2, 2),
+    "spherical, by products": gaussian("spherical", 2, 6),
+    "diag, sharp clusters far apart": Row(
+        lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), ("float64",)
+    ),
+    "poisson": mixture_of(families.poisson, lambda dtype: counts(1, dtype)[:, 0]),
+    "poisson, one rate": Row(
+        lambda dtype: drawn(jaxem.mixture(families.poisson(), 2), counts(1, dtype, 3.0, 3.0)[:, 0]), ("float32",)
+    ),
+    "poisson, three columns": mixture_of(families.poisson, lambda dtype: counts(3, dtype)),
+    "poisson, a column of zeros": mixture_of(families.poisson, lambda dtype: without(counts(3, dtype), 1, 0)),
+    "poisson, a million": mixture_of(families.poisson, lambda dtype: counts(1, dtype, 1e6, 2e6)[:, 0]),
+    "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
+    "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
+    "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
+    "product": mixture_of(mixed_family, mixed),
+    "product, some labels known": labelled(mixed_family, known_labels, 2),
+    "product, some labels excluded": labelled(mixed_family, allowed_labels, 3),
+    "mixture with a gate": Row(gated),
+    "mixture of exponentials": mixture_of(exponential, lifetimes),
+    "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype)),
+    "single poisson": single_of(families.poisson, lambda dtype: counts(3, dtype)),
+    "chunked": Row(chunked),
+    "gradient M-step": Row(climbing),
+    "from_log_joint": Row(own_model),
+    "from_log_joint, constrained": Row(own_model_on_the_simplex),
+    "linkage": Row(linkage_row),
+    "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray([0.5], dtype), two_clusters(1, dtype)[:, 0])),
+}
+
+
+def gaussian_family(covariance, dim):
+    shapes = {"full": jnp.eye(dim)[None] * jnp.ones((2, 1, 1)), "tied": jnp.eye(dim), "diag": jnp.ones((2, dim))}
+
+    def build(dtype):
+        mean = jnp.stack([jnp.zeros(dim), jnp.full(dim, 2.5)])
+        params = families.Gaussian(mean, 2 * shapes.get(covariance, jnp.ones(2)))
+        return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
+
+    return FamilyRow(build)
+
+
+def family_params(dtype):
+    """Params of the product of all three."""
+    return {
+        "size": families.Gaussian(
+            jnp.array([[0.0, 0.0], [2.0, 3.0]], dtype), jnp.array([[[1.0, 0.2], [0.2, 2.0]], [[3.0, -0.5], [-0.5, 2.0]]], dtype)
+        ),
+        "count": families.Poisson(jnp.array([2.0, 6.0], dtype)),
+        "yes": families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)),
+    }
+
+
+FAMILIES = {
+    "full": gaussian_family("full", 2),
+    "tied": gaussian_family("tied", 6),
+    "diag": gaussian_family("diag", 6),
+    "spherical": gaussian_family("spherical", 2),
+    "poisson": FamilyRow(
+        lambda dtype: (families.poisson(), families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)), counts(2, dtype))
+    ),
+    "bernoulli": FamilyRow(
+        lambda dtype: (families.bernoulli(), families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)), binary(2, dtype))
+    ),
+    "product": FamilyRow(lambda dtype: (mixed_family(), family_params(dtype), mixed(dtype))),
+    "gate": FamilyRow(
+        lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
+    ),
+    "exponential": FamilyRow(lambda dtype: (exponential(), Exponential(jnp.array([1.0, 0.1], dtype)), lifetimes(dtype))),
+}
