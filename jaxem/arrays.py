@@ -91,9 +91,14 @@ def as_arrays(data: PyTree, name: str = "data") -> PyTree:
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "columns") else _as_array(leaf, name), data, is_leaf=_is_list)
 
 
-def as_params(params: PyTree, dtype: Any) -> PyTree:
-    """Return parameters with each leaf, or list of numbers, as an array of `dtype`."""
-    return jax.tree.map(lambda leaf: as_floating(leaf, "params").astype(dtype), params, is_leaf=_is_list)
+def as_params(params: PyTree, dtype: Any = None) -> PyTree:
+    """Return parameters with each leaf, or list of numbers, as an array of `dtype`; None for its own."""
+
+    def converted(leaf: Any) -> Array:
+        array = as_floating(leaf, "params")
+        return array if dtype is None else array.astype(dtype)
+
+    return jax.tree.map(converted, params, is_leaf=_is_list)
 
 
 def as_mapping(data: Any, names: tuple[str, ...]) -> dict[str, Any]:

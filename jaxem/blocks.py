@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem.arrays import at_least_one, is_traced
-from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Size, Statistics
+from jaxem.boundary import check_model
+from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Size, Statistics, require
 from jaxem.trees import map_rows, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
@@ -56,6 +57,7 @@ def chunked(model: Model, block_size: int) -> Model:
     >>> print(f"{fit.log_likelihood:.2f}")
     -1130.26
     """
+    check_model(model)
     if not model.additive:
         raise ValueError("chunked(model) needs additive=True; this model's statistics carry the data along.")
     return _chunked(model, at_least_one("block_size", block_size))
@@ -74,9 +76,19 @@ def by_default_in_blocks(model: Model, data: PyTree) -> Model:
 
 @cache
 def _chunked(model: Model, block_size: int) -> Model:
+    @jax.jit
+    def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+        """Return expected statistics of the posterior at `params` and the log-likelihood, summed over blocks of rows."""
+        return summed(model.e_step, block_size)(params, data, weights)
+
+    @jax.jit
+    def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
+        """Return the statistics of a given Q, summed over blocks of rows."""
+        return summed(require(model, "statistics"), block_size)(params, data, weights, posterior)
+
     return model._replace(
-        e_step=jax.jit(summed(model.e_step, block_size)),
-        statistics=jax.jit(summed(model.statistics, block_size)) if model.statistics else None,
+        e_step=e_step,
+        statistics=statistics if model.statistics else None,
         log_prob=jax.jit(row_by_row(model.log_prob, block_size)) if model.log_prob else None,
         posterior=jax.jit(row_by_row(model.posterior, block_size)) if model.posterior else None,
         parts=(chunked, (model, block_size)),
@@ -101,7 +113,6 @@ def summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]
         zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return lax.fori_loop(0, num_blocks, lambda block, sums: jax.tree.map(jnp.add, sums, block_sum(block)), zero)
 
-    total.__doc__ = over_rows.__doc__
     return total
 
 

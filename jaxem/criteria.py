@@ -8,9 +8,10 @@ import numpy as np
 
 from jaxem import constraints
 from jaxem.arrays import as_params
-from jaxem.boundary import check_data, check_model
+from jaxem.boundary import check_model, check_weights, ready
 from jaxem.fitting import Fit, observations
 from jaxem.model import Model, PyTree
+from jaxem.trees import num_rows, unit_weights
 
 
 def num_free_parameters(model: Model, params: PyTree) -> int:
@@ -48,7 +49,7 @@ def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> flo
     >>> x = [3.0, 1.0, 2.0, 6.0]
     >>> model = jaxem.single(jaxem.families.poisson())
     >>> print(f"{jaxem.aic(model, jaxem.fit(model, model.init(0, x), x)):.2f}")
-    18.27
+    17.76
     """
     return 2 * num_free_parameters(model, _check_fit(fit).params) - 2 * float(fit.log_likelihood)
 
@@ -63,8 +64,11 @@ def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     >>> x = [3.0, 1.0, 2.0, 6.0]
     >>> model = jaxem.single(jaxem.families.poisson())
     >>> print(f"{jaxem.bic(model, jaxem.fit(model, model.init(0, x), x), x):.2f}")
-    17.66
+    17.15
     """
     _check_fit(fit)
-    count = observations(model, *check_data(model, data, weights))
+    check_model(model)
+    data = ready(model.prepare, data)
+    counted = unit_weights(data) if weights is None else check_weights(weights, num_rows(data))
+    count = observations(model, data, counted)
     return num_free_parameters(model, fit.params) * math.log(float(count)) - 2 * float(fit.log_likelihood)

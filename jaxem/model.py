@@ -131,6 +131,13 @@ class Model(NamedTuple):
     `parts` is what it was built of, (constructor, arguments): so it pickles, and so transforms see family and k.
     `additive` says that statistics are sums over rows; False where they carry the data along.
     `exact` says that the M-step maximizes F; False where it climbs, and a fit is probed before it is called converged.
+
+    >>> import jaxem
+    >>> def e_step(mean, x, weights):
+    ...     return (weights.sum(), weights @ x), -0.5 * (weights @ (x - mean) ** 2)
+    >>> model = jaxem.Model(e_step, m_step=lambda mean, stats: stats[1] / stats[0])
+    >>> print(jaxem.fit(model, 0.0, [1.0, 2.0, 6.0]).params)
+    3.0
     """
 
     e_step: EStep
@@ -209,6 +216,21 @@ class Family(NamedTuple):
     `constraints` is a pytree of Constraint shaped like the parameters, each of which says which axes run over components.
     `embed` None draws seeds on the data themselves. `degenerate` is told what its own M-step is; the other fields are as
     in Model.
+
+    >>> import jax.numpy as jnp, jaxem
+    >>> def evaluate(rate, x):
+    ...     log_prob = jnp.log(rate)[None] - x[:, None] * rate[None]
+    ...     return log_prob, lambda responsibilities: (responsibilities.sum(0), responsibilities.T @ x)
+    >>> exponential = jaxem.Family(
+    ...     evaluate,
+    ...     m_step=lambda rate, stats: stats[0] / stats[1],
+    ...     expected_log_prob=lambda rate, stats: (stats[0] * jnp.log(rate) - stats[1] * rate).sum(),
+    ...     init=lambda x, responsibilities: responsibilities.sum(0) / (responsibilities.T @ x),
+    ...     constraints=jaxem.constraints.positive,
+    ... )
+    >>> model, x = jaxem.single(exponential), [1.0, 2.0, 6.0]
+    >>> print(jaxem.fit(model, model.init(0, x), x).params.round(3))
+    [0.333]
     """
 
     evaluate: Evaluate

@@ -36,7 +36,7 @@ class Restarts(NamedTuple):
     >>> print(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     Restarts: 8 starts, 8 CONVERGED; 8 reached the best log-likelihood.
       best: CONVERGED, a stationary point: what remains to be gained is within the tolerance, or cannot be told from rounding.
-      log-likelihood -1130.264 after 9 steps, 10 E-steps
+      log-likelihood -1130.264 after 7 steps, 8 E-steps
     """
 
     best: Fit

@@ -91,8 +91,9 @@ def judge(
     tol         in nats; -inf ends neither as CONVERGED nor as STALLED
 
     CONVERGED when two estimates in a row put the remaining gain within `tol`, or half an ulp of |value| + Σ w where slopes
-    tell it; or when for some evaluations no rise stood out from the falls seen, which for EM are rounding. STALLED, one
-    iterate back, when the value has fallen beyond rounding and slopes do not contradict.
+    tell it, or when they tell none and it does not grow; or when for some evaluations no rise stood out from the falls
+    seen, which for EM are rounding. STALLED, one iterate back, when the value has fallen beyond rounding and slopes do not
+    contradict.
     """
     eps = jnp.finfo(value.dtype).eps
     ulp = eps * (jnp.abs(value) + count)
@@ -103,10 +104,12 @@ def judge(
     decline = _decline(ratio, trend, num_steps)
     reach = jnp.maximum(tol, jnp.where(precise, ulp / 2, 0))
     within = (precise | (gain > 0)) & (gain >= 0) & (ratio < 1) & (gain * (1 - decline) <= reach * decline)
-    promises = jnp.where(within, trend.promises + 1, 0)
+    lost = count * (LOST * eps) ** 2
+    nothing = precise & (jnp.abs(gain) <= lost) & (gain <= trend.gain)
+    promises = jnp.where(within | nothing, trend.promises + 1, 0)
 
     risen, worst = trend.risen + gain, jnp.maximum(trend.worst, -gain)
-    progress = risen > DISTINCT * worst + jnp.where(precise, count * (LOST * eps) ** 2, ROUNDING * ulp)
+    progress = risen > DISTINCT * worst + jnp.where(precise, lost, ROUNDING * ulp)
     growing = precise & (gain > trend.gain)
     quiet = jnp.where(progress, 0, jnp.where(growing, trend.quiet, trend.quiet + 1))
     patience = jnp.where(precise, QUIET, jnp.maximum(QUIET_BY_VALUE, num_steps // SHARE))

@@ -11,7 +11,13 @@ PyTree = Any
 
 
 class Shared(NamedTuple):
-    """A part of the data that all rows share, such as a centre or a table: blocks, shards and lanes pass it whole."""
+    """A part of the data that all rows share, such as a centre or a table: blocks, shards and lanes pass it whole.
+
+    >>> import jax.numpy as jnp, jaxem
+    >>> data = {"code": jnp.array([0, 1, 1]), "table": jaxem.Shared(jnp.array([0.2, 0.8]))}
+    >>> print(data["table"].value[data["code"]])
+    [0.2 0.8 0.8]
+    """
 
     value: PyTree
 

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-DATA = Path(__file__).parent / "data"
-COMPILED = "JAX_COMPILATION_CACHE_DIR"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+WORTH_KEEPING = 0.1  # seconds that a compilation must have taken to be shared
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
+sys.path.append(str(ROOT))  # for `benchmarks`, behind an installed jaxem
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -20,17 +25,24 @@ jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time
 
 
 def pytest_configure(config):
-    """Let all processes of one session share what each has compiled, in a folder that ends with the session."""
+    """Compile quickly in all processes of a session, and let them share what each has compiled until the session ends."""
     if not hasattr(config, "workerinput"):
-        os.environ[COMPILED] = config.compiled = tempfile.mkdtemp(prefix="jaxem-tests-")
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK if compiler_knows(QUICK) else ''}".strip()
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled = tempfile.mkdtemp(prefix="jaxem-tests-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(WORTH_KEEPING)
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
 
 
 def pytest_unconfigure(config):
     if hasattr(config, "compiled"):
         shutil.rmtree(config.compiled, ignore_errors=True)
+
+
+def compiler_knows(flags):
+    """Tell whether XLA takes these flags; it ends the process where it does not know one."""
+    ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+    return subprocess.run(ask, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode == 0
 
 
 def read_json(name):

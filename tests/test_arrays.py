@@ -76,7 +76,13 @@ def test_weights_may_be_a_list_or_a_series_too():
     [
         (MODEL, PARAMS, np.ones((20, 3)) * np.arange(20)[:, None], 3, 2),
         (POISSON, RATES, np.ones((20, 2), int), 2, 1),
-        (jaxem.mixture(families.bernoulli(), 2), jaxem.Mixture([0.5, 0.5], families.Bernoulli(np.full((2, 3), 0.5))), COUNTS % 2, 1, 3),
+        (
+            jaxem.mixture(families.bernoulli(), 2),
+            jaxem.Mixture([0.5, 0.5], families.Bernoulli(np.full((2, 3), 0.5))),
+            COUNTS % 2,
+            1,
+            3,
+        ),
     ],
     ids=["gaussian", "poisson", "bernoulli"],
 )
@@ -139,10 +145,22 @@ def bare(dtype):
 FIT = jaxem.fit(MODEL, PARAMS, X, max_steps=3)
 SEARCH = jaxem.fit_restarts(POISSON, 0, COUNTS, num_restarts=2, max_steps=3)
 TRACEBACKS = {
-    "big-endian data": (lambda: jaxem.fit(MODEL, PARAMS, X.astype(">f8")), r"data has the byte order of another machine: use data\.astype"),
-    "big-endian counts": (lambda: jaxem.fit(POISSON, RATES, COUNTS.astype(">i4")), "data has the byte order of another machine"),
-    "big-endian weights": (lambda: jaxem.fit(MODEL, PARAMS, X, np.ones(20, ">f8")), "weights has the byte order of another machine"),
-    "longdouble data": (lambda: jaxem.fit(MODEL, PARAMS, X.astype(np.longdouble)), r"data has dtype .*128.*use data\.astype\('float64'\)"),
+    "big-endian data": (
+        lambda: jaxem.fit(MODEL, PARAMS, X.astype(">f8")),
+        r"data has the byte order of another machine: use data\.astype",
+    ),
+    "big-endian counts": (
+        lambda: jaxem.fit(POISSON, RATES, COUNTS.astype(">i4")),
+        "data has the byte order of another machine",
+    ),
+    "big-endian weights": (
+        lambda: jaxem.fit(MODEL, PARAMS, X, np.ones(20, ">f8")),
+        "weights has the byte order of another machine",
+    ),
+    "longdouble data": (
+        lambda: jaxem.fit(MODEL, PARAMS, X.astype(np.longdouble)),
+        r"data has dtype .*128.*use data\.astype\('float64'\)",
+    ),
     "longdouble weights": (lambda: jaxem.fit(MODEL, PARAMS, X, np.ones(20, np.longdouble)), "weights has dtype"),
     "no parameters in a joint": (
         lambda: jaxem.fit(jaxem.from_log_joint(lambda p, x, z: -(x**2), 2), {}, np.arange(5.0)),
@@ -152,7 +170,10 @@ TRACEBACKS = {
         lambda: jaxem.fit(bare("float64"), (), np.arange(5.0), solver=jaxem.squarem()),
         r"params has no arrays, got \(\)",
     ),
-    "as many steps as no int32 holds": (lambda: jaxem.fit(MODEL, PARAMS, X, max_steps=2**31), "max_steps must be .* got 2147483648"),
+    "as many steps as no int32 holds": (
+        lambda: jaxem.fit(MODEL, PARAMS, X, max_steps=2**31),
+        "max_steps must be .* got 2147483648",
+    ),
     "an imaginary tolerance": (lambda: jaxem.fit(MODEL, PARAMS, X, tol=1j), "tol must be a number of nats .*, got 1j"),
     "an optimizer's name": (lambda: jaxem.gradient_m_step(MODEL, "adam"), r"optimizer must be one of optax's, .*got 'adam'"),
     "an optimizer uncalled": (lambda: jaxem.gradient_m_step(MODEL, optax.adam), "optimizer must be .* with its parentheses"),
@@ -160,15 +181,24 @@ TRACEBACKS = {
         lambda: jaxem.from_log_joint(lambda p, x, z: -((x - p) ** 2), 2, optimizer="adam"),
         "optimizer must be one of optax's",
     ),
-    "a family fitted": (lambda: jaxem.fit(families.gaussian(), PARAMS, X), r"model must be a Model, got Family: jaxem\.mixture"),
+    "a family fitted": (
+        lambda: jaxem.fit(families.gaussian(), PARAMS, X),
+        r"model must be a Model, got Family: jaxem\.mixture",
+    ),
     "a family searched": (lambda: jaxem.fit_restarts(families.gaussian(), 0, X), "model must be a Model, got Family"),
     "a family climbed": (lambda: jaxem.gradient_m_step(families.gaussian()), "model must be a Model, got Family"),
     "a family in blocks": (lambda: jaxem.chunked(families.gaussian(), 10), "model must be a Model, got Family"),
     "a family counted": (lambda: jaxem.num_free_parameters(families.gaussian(), PARAMS), "model must be a Model, got Family"),
-    "a family bounded": (lambda: jaxem.lower_bound(families.gaussian(), PARAMS, PARAMS, X), "model must be a Model, got Family"),
+    "a family bounded": (
+        lambda: jaxem.lower_bound(families.gaussian(), PARAMS, PARAMS, X),
+        "model must be a Model, got Family",
+    ),
     "a key of three words": (lambda: jaxem.fit_restarts(MODEL, np.zeros(3, "uint32"), X), r"key must be .* shape \(3,\)"),
     "a key of three words for a start": (lambda: MODEL.init(np.zeros(3, "uint32"), X), r"key must be .* shape \(3,\)"),
-    "a key of three words for samples": (lambda: MODEL.sample(np.zeros(3, "uint32"), PARAMS, 5), r"key must be .* shape \(3,\)"),
+    "a key of three words for samples": (
+        lambda: MODEL.sample(np.zeros(3, "uint32"), PARAMS, 5),
+        r"key must be .* shape \(3,\)",
+    ),
     "bic of a search": (lambda: jaxem.bic(POISSON, SEARCH, COUNTS), r"fit must be a Fit, got Restarts: pass search\.best"),
     "aic of a search": (lambda: jaxem.aic(POISSON, SEARCH), r"fit must be a Fit, got Restarts: pass search\.best"),
     "bic of params": (lambda: jaxem.bic(MODEL, PARAMS, X), "fit must be a Fit, got Mixture: pass what jaxem.fit returns"),

@@ -112,6 +112,21 @@ def test_bad_params_are_refused_by_their_path(case):
         jaxem.fit(MODEL, params, X)
 
 
+def test_a_covariance_asymmetric_by_the_rounding_of_float32_is_a_start_in_float64_too():
+    rounded = np.array([[1.0, 0.5], [0.5 + 1e-7, 1.0]])
+    fit = jaxem.fit(MODEL, components(covariance=np.stack([rounded] * 2)), X, max_steps=1)
+    expected = jaxem.fit(MODEL, components(covariance=np.stack([(rounded + rounded.T) / 2] * 2)), X, max_steps=1)
+    np.testing.assert_allclose(fit.history, expected.history, rtol=1e-14)
+
+
+def test_a_tied_fit_in_float32_is_a_start_in_float64():
+    model, x = jaxem.mixture(families.gaussian("tied"), 3), jaxem.datasets.iris()
+    single = jaxem.fit(model, model.init(0, x.astype("float32")), x.astype("float32"))
+    again = jaxem.fit(model, single.params, x)
+    assert again.status == jaxem.Status.CONVERGED
+    np.testing.assert_allclose(again.history[0], single.log_likelihood, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -200,7 +215,9 @@ BAD_KEYS = {
 
 @pytest.mark.parametrize(("key", "got"), BAD_KEYS.values(), ids=BAD_KEYS)
 def test_what_is_no_random_key_is_refused(key, got):
-    with pytest.raises(ValueError, match=f"key must be one random key, such as jax.random.key\\(0\\), or an int seed, got {got}"):
+    with pytest.raises(
+        ValueError, match=f"key must be one random key, such as jax.random.key\\(0\\), or an int seed, got {got}"
+    ):
         jaxem.fit_restarts(MODEL, key, X)
 
 

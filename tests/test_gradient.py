@@ -152,6 +152,17 @@ def test_a_gradient_that_is_nan_is_not_called_converged():
     assert fit.status == Status.STALLED
 
 
+def coin(theta, x, z):
+    return jnp.where(x > 0, jnp.log(theta), jnp.log1p(-theta))
+
+
+def test_a_maximum_on_the_boundary_of_the_domain_is_no_stall():
+    model = jaxem.from_log_joint(coin, 1, constraints=constraints.interval(0, 1))
+    fit = jaxem.fit(model, 0.5, np.ones(20))
+    assert fit.status == Status.CONVERGED
+    assert -1e-6 < fit.log_likelihood <= 0
+
+
 def test_a_collapse_by_gradient_steps_is_reported():
     rng = np.random.default_rng(0)
     x = jnp.asarray(np.concatenate([rng.normal(size=(60, 2)), np.full((5, 2), 9.0)]))

@@ -1,6 +1,7 @@
 """Hostile but legal data: every end is true. Some of the cases of `benchmarks/hostile.py`, which runs them all."""
 
 import pytest
+
 from benchmarks.hostile import cases, search, untrue
 
 SOME = cases(seeds=1)[::4]

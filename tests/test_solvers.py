@@ -26,12 +26,16 @@ def test_squarem_reaches_the_london_times_maximum_in_under_120_evaluations():
     assert np.diff(fit.history[: fit.num_steps + 1]).min() > -1e-11
 
 
+SOLVERS = {"em": jaxem.em, "squarem": jaxem.squarem}
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
-def test_squarem_never_lowers_the_log_likelihood(form, seed):
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_solver_lowers_the_log_likelihood(solver, form, seed):
     x = jaxem.datasets.iris()
     model = jaxem.mixture(families.gaussian(form), 3)
-    fit = jaxem.fit(model, model.init(jax.random.key(seed), x), x, solver=jaxem.squarem())
+    fit = jaxem.fit(model, model.init(jax.random.key(seed), x), x, solver=SOLVERS[solver]())
     assert fit.status in (Status.CONVERGED, Status.DEGENERATE)
     assert np.diff(fit.history[: fit.num_steps + 1]).min() > -1e-11
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -97,15 +96,25 @@ def build(
 
     def sample(key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]:
         """Return draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
-        params = jax.tree.map(jnp.asarray, params)
+        params = as_params(params)
         if hasattr(like, "__index__") and np.ndim(like) == 0:
             return drawn(at_least_one("like", like), as_key(key), params, None)
         data = ready(prepare, like)
         return drawn(num_rows(data), as_key(key), params, data)
 
+    floor = capabilities.pop("degenerate", None)
+
+    def at_the_door(data: PyTree, weights: Array | None) -> PyTree:
+        """Return data as the model's functions have them; weights None for rows that are only looked at; idempotent."""
+        return prepare(data, weights) if prepare else data
+
+    @in_full_precision
+    def degenerate(params: PyTree, stats: PyTree) -> Array:
+        """Tell whether the M-step from `stats` is held by a floor against an unbounded likelihood: a scalar bool."""
+        return floor(params, stats)
+
     begun = _compiled(begin or _absent)
     drawn = jax.jit(in_full_precision(draw or _absent), static_argnums=0)
-    degenerate = capabilities.pop("degenerate", None)
     return Model(
         e_step=e_step,
         m_step=update,
@@ -115,8 +124,8 @@ def build(
         statistics=statistics,
         log_prob=log_prob,
         sample=sample if draw else None,
-        prepare=prepare,
-        degenerate=degenerate and in_full_precision(degenerate),
+        prepare=at_the_door if prepare else None,
+        degenerate=degenerate if floor else None,
         additive=additive,
         parts=parts,
         **capabilities,

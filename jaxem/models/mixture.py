@@ -51,10 +51,10 @@ def mixture(family: Family, num_components: int, gate: Family | None = None) -> 
     A start weight of exactly 0 stays 0 under EM: that component is absent.
     Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, and for what is no family.
 
-    >>> import jaxem
+    >>> import numpy as np, jaxem
     >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
     >>> params = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
-    >>> print(model.posterior(params, [0.0, 2.0, 5.0]).round(2))
+    >>> print(np.asarray(model.posterior(params, [0.0, 2.0, 5.0])).round(2))
     [[0.88 0.12]
      [0.45 0.55]
      [0.03 0.97]]

@@ -45,17 +45,10 @@ def _word(status: Status) -> str:
 
 
 def _explanations(candidates: Sequence[Candidate]) -> list[str]:
-    meanings = {
-        Status.MAX_STEPS: "max steps: still rising when its steps were used up.",
-        Status.STALLED: "stalled: a step lowered the log-likelihood beyond rounding.",
-        Status.NONFINITE: "nonfinite: the log-likelihood overflowed or was undefined.",
-        Status.DEGENERATE: "degenerate: a component shrank onto a few points or a flat until the bound on variances held it; "
-        "never preferred to a start that converged.",
-    }
-    seen = {status for candidate in candidates for status in candidate.statuses}
+    seen = {status for candidate in candidates for status in candidate.statuses} - {Status.CONVERGED}
     unsound = [c.num_components for c in candidates if Status(int(c.best.status)) != Status.CONVERGED]
-    warning = f"No start converged with {_listed(unsound)} components: what stands there is not a maximum." if unsound else ""
-    return [text for status, text in meanings.items() if status in seen] + ([warning] if warning else [])
+    warning = f"No start converged with {_listed(unsound)} components: what stands there is no stationary point."
+    return [f"{_word(status)}: {status.message}" for status in sorted(seen)] + ([warning] if unsound else [])
 
 
 def _listed(numbers: Iterable[int]) -> str:

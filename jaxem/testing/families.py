@@ -14,31 +14,21 @@ from jaxem.model import Family, PyTree, require
 from jaxem.model import check_family as check_is_family
 from jaxem.numerics import in_full_precision
 from jaxem.testing import draws
-from jaxem.testing.evidence import (
-    HALVES,
-    HERE,
-    OTHER,
-    SLOPE,
-    SUM,
-    UPDATE,
-    Survey,
+from jaxem.testing.bench import HALVES, SLOPE, SUM, ill_conditioned, spread, stats_scale
+from jaxem.testing.compare import (
     alike,
     assert_close,
     assert_small,
     flat,
-    ill_conditioned,
     largest,
     leaf_largest,
     names,
     num_components,
     plus,
-    quickly,
     scaled,
-    spread,
-    stats_scale,
-    survey,
     total_slope,
 )
+from jaxem.testing.evidence import HERE, OTHER, UPDATE, Survey, quickly, survey
 from jaxem.trees import num_rows, unit_weights
 
 
@@ -137,7 +127,7 @@ def check_family(family: Family, params: PyTree, x: PyTree, responsibilities: An
 def _set_up(family: Family, params: PyTree, x: PyTree, responsibilities: Any, key: Any) -> _Bench:
     x = jax.device_get(ready(family.prepare, x))
     dtype, rows = unit_weights(x).dtype, num_rows(x)
-    params = jax.device_get(as_params(params, dtype))
+    params = jax.device_get(constraints.mend(family.constraints, as_params(params, dtype)))
     seed = np.asarray(jax.random.key_data(as_key(0 if key is None else key))).ravel()
     random = np.random.default_rng(seed)
     k = jax.eval_shape(lambda: family.evaluate(params, x)[0]).shape[1]
@@ -257,7 +247,9 @@ def _permutes(bench: _Bench) -> None:
     if k < 2 or k != bench.r.shape[1]:
         return
     order = np.roll(np.arange(k), 1)
-    theta, update = (jax.device_get(components.take(family.constraints, p, order)) for p in (bench.params, here.update))
+    theta, update = (
+        jax.device_get(components.take(family.constraints, p, jnp.asarray(order))) for p in (bench.params, here.update)
+    )
     other = bench.at(theta, r=bench.r[:, order])
     limit = SUM * bench.eps * (1 + largest(here.log_prob))
     assert_close(other.log_prob, here.log_prob[:, order], limit, law, "log p(x | θ_k) of permuted components")

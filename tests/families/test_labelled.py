@@ -16,7 +16,9 @@ MODEL = jaxem.mixture(families.labelled(families.poisson()), 3)
 PARAMS = jaxem.Mixture(jnp.array([0.2, 0.5, 0.3]), families.Poisson(jnp.array([1.0, 4.0, 9.0])))
 COUNTS = np.array([0, 1, 2, 3, 5, 8, 9, 12, 4, 6])
 ONE_EACH = np.array([-1, 0, -1, 1, 1, -1, 2, -1, -1, 0])
-SOME_EACH = np.array([[True, True, True], [True, False, False], [False, True, True], [True, False, True]] * 2 + [[True] * 3] * 2)
+SOME_EACH = np.array(
+    [[True, True, True], [True, False, False], [False, True, True], [True, False, True]] * 2 + [[True] * 3] * 2
+)
 
 
 def allowed(labels):
@@ -76,7 +78,9 @@ def test_the_semi_supervised_maximum_on_iris_is_that_of_mclust(reference, table)
         may = [label] if label >= 0 else range(3)
         joint = [
             float(best.params.weights[k])
-            * math.exp(normal_log_density(row, np.asarray(best.params.components.mean[k]), np.array(expected["covariances"][0])))
+            * math.exp(
+                normal_log_density(row, np.asarray(best.params.components.mean[k]), np.array(expected["covariances"][0]))
+            )
             for k in may
         ]
         recomputed += math.log(sum(joint))

@@ -34,7 +34,9 @@ def tabulated(num_groups):
         evaluate,
         lambda table, stats: share(stats),
         lambda table, stats: (stats * jnp.log(table)).sum(),
-        lambda group, responsibilities: share(evaluate(jnp.ones((num_groups, 1), responsibilities.dtype), group)[1](responsibilities)),
+        lambda group, responsibilities: share(
+            evaluate(jnp.ones((num_groups, 1), responsibilities.dtype), group)[1](responsibilities)
+        ),
         constraints=constraints.on_axes(constraints.simplex, (1,)),
     )
 
@@ -114,7 +116,10 @@ def test_rows_of_probability_zero_under_the_gate_belong_to_the_other_label():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: jaxem.fit(MODEL, PARAMS, COUNTS), r"data must be families\.Gated\(gate, data\) where there is a gate, got ndarray"),
+        (
+            lambda: jaxem.fit(MODEL, PARAMS, COUNTS),
+            r"data must be families\.Gated\(gate, data\) where there is a gate, got ndarray",
+        ),
         (lambda: MODEL.sample(jax.random.key(0), PARAMS, 10), "like must be data: labels depend on the gate's covariates"),
         (lambda: jaxem.mixture(families.poisson(), 2, gate=families.poisson), "gate must be a Family"),
         (lambda: jaxem.fit(MODEL, PARAMS, Gated(GROUPS[:5], COUNTS)), r"data has arrays of \[5, 80\] rows"),

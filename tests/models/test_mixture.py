@@ -96,3 +96,16 @@ def test_rows_that_no_component_can_make_have_no_probability_and_no_weight_no_sa
     log_likelihood, slope = jax.value_and_grad(lambda params: model.e_step(params, jnp.array([0.0, 2.0]), weights)[1])(params)
     assert log_likelihood == 0
     np.testing.assert_array_equal(slope.components.rate, [-0.5, -0.5])
+
+
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("dim", [2, 6])
+def test_a_row_whose_squares_overflow_belongs_to_the_component_nearest_to_it(form, dim):
+    shape = {"full": (2, dim, dim), "tied": (dim, dim), "diag": (2, dim), "spherical": (2,)}[form]
+    covariance = np.broadcast_to(np.eye(dim), shape) if form in ("full", "tied") else np.ones(shape)
+    mean = np.stack([np.zeros(dim), np.full(dim, 1e18)])
+    params = jaxem.Mixture([0.5, 0.5], families.Gaussian(mean.astype("float32"), covariance.astype("float32")))
+    x = np.array([np.full(dim, 1e25), np.full(dim, -1e25), np.zeros(dim)], "float32")
+    received = jaxem.mixture(families.gaussian(form), 2).posterior(params, x)
+    np.testing.assert_array_equal(received.sum(1), [1, 1, 1])
+    np.testing.assert_array_equal(received[2], [1, 0])

@@ -39,7 +39,10 @@ def test_the_posterior_is_one_label_for_all():
 
 
 def test_samples_have_the_moments_of_the_family_and_labels_zero():
-    model, params = jaxem.single(families.gaussian("diag")), families.Gaussian(jnp.array([[1.0, -2.0]]), jnp.array([[4.0, 0.25]]))
+    model, params = (
+        jaxem.single(families.gaussian("diag")),
+        families.Gaussian(jnp.array([[1.0, -2.0]]), jnp.array([[4.0, 0.25]])),
+    )
     x, labels = model.sample(jax.random.key(0), params, 20_000)
     np.testing.assert_array_equal(labels, np.zeros(20_000))
     np.testing.assert_allclose(x.mean(0), params.mean[0], atol=0.05)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import constraints
-from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced
+from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced, look
 from jaxem.families.gaussian.forms import FORMS
 from jaxem.model import Family
 from jaxem.numerics import LOG_2PI, positive
@@ -203,7 +203,8 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
     known = weights is not None and not is_traced(weights)
     rows = np.flatnonzero(np.asarray(weights) > 0) if known else np.arange(x.shape[0])
-    centre = Shared(jnp.asarray(np.median(np.asarray(x[_some(rows)]), axis=0, keepdims=True), x.dtype))
+    some = look(lambda x: x[_some(rows)], x)
+    centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
     overflows = weights is None and max(-low.min(), high.max()) > limit
     return Centred(x, centre, jnp.abs(x).max(1) > limit if overflows else None)

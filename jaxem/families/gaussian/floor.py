@@ -10,7 +10,6 @@ from jax import Array, lax
 
 from jaxem.numerics import is_positive_definite
 
-
 DROWNED = 4.0  # ulps of its trace below which an eigenvalue of a matrix is rounding
 
 
