@@ -5,6 +5,7 @@ Values can only be looked at outside jit; under a trace shapes are checked, and 
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -131,9 +132,9 @@ def check_width(x: Array, width: int, place: str) -> None:
         raise ValueError(f"data has {received} columns (shape {x.shape}), expected {width}, as params.{place} has.")
 
 
-@jax.jit
-def _column_ranges(x: Array, weights: Array | None) -> tuple[Array, Array, Array, Array, Array]:
-    low, high, whole = x.min(0), x.max(0), (x == jnp.floor(x)).all()
+@partial(jax.jit, static_argnames="counts")
+def _column_ranges(x: Array, weights: Array | None, counts: bool) -> tuple[Array, Array, Array, Array, Array]:
+    low, high, whole = x.min(0), x.max(0), (x == jnp.floor(x)).all() if counts else jnp.asarray(False)
     if weights is None:
         return low, high, low, high, whole
     kept = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
@@ -141,12 +142,14 @@ def _column_ranges(x: Array, weights: Array | None) -> tuple[Array, Array, Array
     return low, high, jnp.where(kept, x, infinite).min(0), jnp.where(kept, x, -infinite).max(0), whole
 
 
-def column_ranges(x: Array, weights: Array | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Return each column's smallest and largest value, the same over rows of positive weight, and whether all are whole.
+def column_ranges(
+    x: Array, weights: Array | None, counts: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Return each column's smallest and largest value, the same over rows of positive weight, and if `counts` are whole.
 
     Raises ValueError for a value that is not finite.
     """
-    *ranges, whole = look(_column_ranges, x, weights)
+    *ranges, whole = look(partial(_column_ranges, counts=counts), x, weights)
     low, high, kept_low, kept_high = map(np.atleast_1d, ranges)
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():

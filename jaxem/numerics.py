@@ -47,7 +47,9 @@ def normalize(log_joint: Array) -> tuple[Array, Array]:
     """
     peak = lax.stop_gradient(log_joint.max(0))
     peak = jnp.where(peak == -jnp.inf, 0, peak)
-    scaled = jnp.exp(log_joint - peak[None])
+    below = log_joint - peak[None]
+    below = below - lax.stop_gradient(jnp.maximum(below, 0))  # a fused log_joint may be rounded otherwise than its peak
+    scaled = jnp.exp(below)
     total = scaled.sum(0)
     possible = total != 0
     divisor = jnp.where(possible, total, 1)

@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
@@ -14,7 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
-WORTH_KEEPING = 0.1  # seconds that a compilation must have taken to be shared
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 sys.path.append(str(ROOT))  # for `benchmarks`, behind an installed jaxem
@@ -25,18 +22,9 @@ jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time
 
 
 def pytest_configure(config):
-    """Compile quickly in all processes of a session, and let them share what each has compiled until the session ends."""
-    if not hasattr(config, "workerinput"):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK if compiler_knows(QUICK) else ''}".strip()
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled = tempfile.mkdtemp(prefix="jaxem-tests-")
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(WORTH_KEEPING)
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
-
-
-def pytest_unconfigure(config):
-    if hasattr(config, "compiled"):
-        shutil.rmtree(config.compiled, ignore_errors=True)
+    """Have the compiler spare what costs it most, in this process and those that it starts."""
+    if not hasattr(config, "workerinput") and compiler_knows(QUICK):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 
 def compiler_knows(flags):

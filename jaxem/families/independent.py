@@ -34,7 +34,7 @@ def checked(data: Any, highest: float, kind: str) -> Array:
     check_rank(x, (1, 2), "one row per observation, independent columns.")
     if is_traced(x):
         return jnp.where((x == jnp.floor(x)) & (x >= 0) & (x <= highest) & (x < jnp.inf), x, jnp.nan)
-    low, high, _, _, whole = column_ranges(x, None)
+    low, high, _, _, whole = column_ranges(x, None, counts=True)
     if low.min() < 0 or high.max() > highest or not whole:
         raise ValueError(f"data needs {kind}; got values from {low.min():g} to {high.max():g}, or fractions.")
     return x

@@ -21,6 +21,10 @@ def _few(rows: Array) -> bool:
     return rows.shape[1] <= FEW_COORDINATES
 
 
+def _powers(rows: Array) -> Array:
+    return jnp.concatenate([rows**2, rows], 1)
+
+
 def _sharp(offset: Array, precision: Array) -> Array:
     """Tell for which components products lose too many digits: (k,)."""
     return (precision * offset**2).mean(1) > 0.25 / jnp.sqrt(jnp.finfo(offset.dtype).eps)
@@ -40,7 +44,10 @@ def _each_sharp(offset: Array, precision: Array, exact: Any, table: Array) -> Ar
         k = order[turn]
         return jnp.where(places == k, exact(k)[None], table)
 
-    return lax.fori_loop(0, sharp.sum(dtype=jnp.int32), replace, table)
+    def loop(table: Array) -> Array:
+        return lax.fori_loop(0, sharp.sum(dtype=jnp.int32), replace, table)
+
+    return lax.cond(sharp.any(), loop, lambda table: table, table)
 
 
 @jax.custom_jvp
@@ -48,9 +55,8 @@ def square_distances(rows: Array, offset: Array, precision: Array) -> Array:
     """Return Σ_j p_kj (x_nj - μ_kj)², (k, n), from rows (n, d), means `offset` (k, d) and precision p (k, d)."""
     if _few(rows):
         return _exactly(rows, offset, precision)
-    powers = jnp.concatenate([rows**2, rows], 1)
     coefficients = jnp.concatenate([precision, -2 * offset * precision], 1)
-    table = coefficients @ powers.T + (offset**2 * precision).sum(1)[:, None]
+    table = coefficients @ _powers(rows).T + (offset**2 * precision).sum(1)[:, None]
     return _each_sharp(offset, precision, lambda k: ((rows - offset[k][None]) ** 2) @ precision[k], table)
 
 
@@ -60,29 +66,30 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return square_distances(*primals), jax.jvp(_exactly, primals, tangents)[1]
 
 
-def shifts(rows: Array, offset: Array, responsibilities: Array) -> Array:
-    """Return Σ_n r_nk (x_n - μ_k), (k, d), from responsibilities (n, k)."""
-    return responsibilities.T @ rows - responsibilities.sum(0)[:, None] * offset
-
-
-def _exact_squares(rows: Array, offset: Array, responsibilities: Array) -> Array:
-    return (responsibilities.T[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2).sum(2)
+def _exact_moments(rows: Array, offset: Array, responsibilities: Array) -> tuple[Array, Array]:
+    weights = responsibilities.T
+    shift = weights @ rows - weights.sum(1)[:, None] * offset
+    return shift, (weights[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2).sum(2)
 
 
 @jax.custom_jvp
-def squares(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> Array:
-    """Return Σ_n r_nk (x_nj - μ_kj)², (k, d), from responsibilities (n, k); `precision` only tells who is sharp."""
+def moments(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> tuple[Array, Array]:
+    """Return Σ_n r_nk (x_n - μ_k) and Σ_n r_nk (x_nj - μ_kj)², (k, d) each, from responsibilities (n, k).
+
+    Both are one product with rows (x², x); `precision` only tells who is sharp.
+    """
     if _few(rows):
-        return _exact_squares(rows, offset, responsibilities)
+        return _exact_moments(rows, offset, responsibilities)
+    second, first = jnp.split(responsibilities.T @ _powers(rows), 2, 1)
     count = responsibilities.sum(0)[:, None]
-    first, second = responsibilities.T @ rows, responsibilities.T @ rows**2
-    table = second - offset * (2 * first - count * offset)
-    return _each_sharp(offset, precision, lambda k: responsibilities[:, k] @ (rows - offset[k][None]) ** 2, table)
+    shift = first - count * offset
+    table = second - offset * (2 * shift + count * offset)
+    return shift, _each_sharp(offset, precision, lambda k: responsibilities[:, k] @ (rows - offset[k][None]) ** 2, table)
 
 
-@squares.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+@moments.defjvp
+def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     rows, offset, _, responsibilities = primals
     rows_dot, offset_dot, _, responsibilities_dot = tangents
-    tangent = jax.jvp(_exact_squares, (rows, offset, responsibilities), (rows_dot, offset_dot, responsibilities_dot))[1]
-    return squares(*primals), tangent
+    tangent = jax.jvp(_exact_moments, (rows, offset, responsibilities), (rows_dot, offset_dot, responsibilities_dot))[1]
+    return moments(*primals), tangent

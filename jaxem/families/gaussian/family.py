@@ -198,11 +198,12 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
     check_rank(x, (2,), "one row per observation, one column per dimension; data[:, None] makes one column.")
     if is_traced(x):
         return Centred(x, Shared(lax.stop_gradient(jnp.median(_some(x), 0, keepdims=True))))
-    low, high, kept_low, kept_high, _ = column_ranges(x, None if is_traced(weights) else weights)
+    present = None if weights is None or is_traced(weights) else np.asarray(weights) > 0
+    some_absent = present is not None and not present.all()
+    low, high, kept_low, kept_high, _ = column_ranges(x, weights if some_absent else None)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    known = weights is not None and not is_traced(weights)
-    rows = np.flatnonzero(np.asarray(weights) > 0) if known else np.arange(x.shape[0])
+    rows = np.flatnonzero(present) if some_absent else np.arange(x.shape[0])
     some = look(lambda x: x[_some(rows)], x)
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.families.gaussian.distances import shifts, square_distances, squares
+from jaxem.families.gaussian.distances import moments as coordinate_moments
+from jaxem.families.gaussian.distances import square_distances
 from jaxem.numerics import LOG_2PI, factor, positive, symmetric
 
 Moments = Callable[[Array], tuple[Array, Array]]  # responsibilities (n, k) -> shift (k, d) and scatter
@@ -70,7 +71,7 @@ def _whitened_by_one(covariance: Array, rows: Array, mean: Array) -> tuple[Array
         overlap = (responsibilities.T @ share).reshape(k * k, 1)
         between = (mean[:, None, :] - mean[None, :, :]).reshape(k * k, dim)
         scatter = (weights * residual).T @ residual + 0.5 * (overlap * between).T @ between
-        return shifts(rows, mean, responsibilities), scatter
+        return responsibilities.T @ rows - responsibilities.sum(0)[:, None] * mean, scatter
 
     return _log_normal(distance, log_determinant, dim), moments
 
@@ -79,7 +80,7 @@ def _by_coordinates(variances: Array, rows: Array, mean: Array) -> tuple[Array, 
     precision = 1 / variances
 
     def moments(responsibilities: Array) -> tuple[Array, Array]:
-        return shifts(rows, mean, responsibilities), squares(rows, mean, precision, responsibilities)
+        return coordinate_moments(rows, mean, precision, responsibilities)
 
     distance = square_distances(rows, mean, precision)
     return _log_normal(distance, jnp.log(variances).sum(1), rows.shape[1]), moments
