@@ -54,7 +54,7 @@ def normalize(log_joint: Array) -> tuple[Array, Array]:
     possible = total != 0
     divisor = jnp.where(possible, total, 1)
     log_prob = peak + jnp.log(divisor)
-    return scaled / divisor[None], jnp.where(possible & (log_prob > jnp.finfo(log_prob.dtype).min), log_prob, -jnp.inf)
+    return scaled / divisor[None], jnp.where(possible & ~(log_prob <= jnp.finfo(log_prob.dtype).min), log_prob, -jnp.inf)
 
 
 def symmetric(matrix: Array) -> Array:
