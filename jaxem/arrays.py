@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxem.model import Family
 from jaxem.trees import PyTree, unit_weights
 
 
@@ -84,7 +85,9 @@ def as_floating(x: Any, name: str = "data") -> Array:
 
 def _is_list(node: object) -> bool:
     """Whether `node` is a list of numbers, nested or not, which stands for an array; a list of arrays is a tree of them."""
-    return isinstance(node, list) and all(isinstance(leaf, (bool, int, float, str)) for leaf in jax.tree.leaves(node))
+    return isinstance(node, list) and all(
+        isinstance(leaf, (bool, int, float, str, np.generic)) for leaf in jax.tree.leaves(node)
+    )
 
 
 def as_arrays(data: PyTree, name: str = "data") -> PyTree:
@@ -155,9 +158,20 @@ def column_ranges(
     if bad.any():
         raise ValueError(
             f"data has NaN or infinite values (columns {np.flatnonzero(bad).tolist()}): drop or impute those rows; "
-            "giving them weight 0 is not enough."
+            f"giving them weight 0 is not enough. Numbers that {x.dtype} cannot hold: rescale them."
         )
     return low, high, kept_low, kept_high, bool(whole)
+
+
+def in_one_dtype(data: PyTree) -> PyTree:
+    """Return data with all floats in the widest float dtype among them, the rest as it is."""
+    dtype = unit_weights(data).dtype
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, data)
+
+
+def prepared(family: Family, data: PyTree, weights: Array | None) -> PyTree:
+    """Return data as `family.prepare` has them, or checked for what is no finite number where it has no such function."""
+    return family.prepare(data, weights) if family.prepare else as_rows(data)
 
 
 @jax.jit
@@ -177,5 +191,4 @@ def as_rows(data: PyTree) -> PyTree:
             raise ValueError(f"data has dtype {leaf.dtype}, needs numbers: convert it, e.g. np.asarray(data, float).")
         if floating and not is_traced(leaf) and not look(_all_finite, leaf):
             raise ValueError("data has NaN or infinite values: drop or impute those rows.")
-    dtype = unit_weights(data).dtype
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else None), data)
+    return in_one_dtype(jax.tree.map(jnp.asarray, data))

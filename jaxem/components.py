@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.constraints import Constraint, each, mend
+from jaxem.constraints import Constraint, each, mend, simplex
 from jaxem.model import PyTree
 
 
@@ -67,6 +67,8 @@ def concatenate(constraints: PyTree, params: Sequence[PyTree]) -> PyTree:
 def pad(constraints: PyTree, params: PyTree, num_components: int) -> PyTree:
     """Return params with copies of the first component behind, up to `num_components`: places for absent components.
 
+    Their weights, on a simplex that runs over components alone, are zero.
+
     >>> import jax.numpy as jnp
     >>> from jaxem import components, constraints
     >>> print(components.pad(constraints.positive, jnp.array([1.0, 2.0]), 4))
@@ -74,9 +76,12 @@ def pad(constraints: PyTree, params: PyTree, num_components: int) -> PyTree:
     """
 
     def padded(constraint: Constraint, leaf: Array) -> Array:
+        weights = constraint.constrain is simplex.constrain and leaf.ndim == len(constraint.component_axes) == 1
         for axis in constraint.component_axes:
-            count = leaf.shape[axis]
-            leaf = jnp.take(leaf, jnp.where(jnp.arange(num_components) < count, jnp.arange(num_components), 0), axis)
+            places = jnp.arange(num_components)
+            present = places < leaf.shape[axis]
+            leaf = jnp.take(leaf, jnp.where(present, places, 0), axis)
+            leaf = jnp.where(present, leaf, 0) if weights else leaf
         return leaf
 
     return each(padded, constraints, params)

@@ -45,8 +45,9 @@ class Constraint(NamedTuple):
     parts: Parts | None = None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by `parts`, and a constant of this module by its name."""
-        return self.parts or next(name for name, value in globals().items() if value is self)
+        """Pickle by `parts`, a constant of this module by its name, and any other field by field."""
+        name = next((name for name, value in globals().items() if value is self), None)
+        return self.parts or name or (Constraint, tuple(self))
 
 
 @cache

@@ -33,8 +33,10 @@ def num_free_parameters(model: Model, params: PyTree) -> int:
 
 
 def _check_fit(fit: Any) -> Fit:
-    if isinstance(fit, Fit):
+    if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
         return fit
+    if isinstance(fit, Fit):
+        raise ValueError("fit must be one Fit, got many stacked: pass search.best, or one of them.")
     cure = "search.best, the best of its fits" if hasattr(fit, "best") else "what jaxem.fit returns"
     raise ValueError(f"fit must be a Fit, got {type(fit).__name__}: pass {cure}.")
 

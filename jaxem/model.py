@@ -26,6 +26,7 @@ Shapes: n rows of data, one observation each or, by `size`, several; k component
 leading axis is n, or of `Shared` ones, which all rows share; `weights` is (n,).
 """
 
+import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -167,6 +168,10 @@ class Model(NamedTuple):
         """Pickle by `parts`, where they still make this very record."""
         return _reduced(self)
 
+    def __repr__(self) -> str:
+        """Return how the record was made, or which fields it has."""
+        return _described(self)
+
 
 class Evaluate(Protocol):
     """log p(x_n | θ_k) for all components at once, (n, k), and the function that takes responsibilities to statistics.
@@ -256,13 +261,30 @@ class Family(NamedTuple):
         """Pickle by `parts`, where they still make this very record."""
         return _reduced(self)
 
+    def __repr__(self) -> str:
+        """Return how the record was made, or which fields it has."""
+        return _described(self)
+
 
 def _reduced(record: Model | Family) -> tuple[Any, ...]:
     if record.parts is not None:
         constructor, arguments = record.parts
         if constructor(*arguments) == record:
             return constructor, arguments
+        kind = type(record).__name__.lower()
+        raise pickle.PicklingError(
+            f"This {kind} was changed by _replace: pickle what it was made of, {kind}.parts, and change it again after."
+        )
     return type(record), tuple(record)
+
+
+def _described(record: Model | Family) -> str:
+    """Return a record in a few words: how it was made, or which fields it has."""
+    if record.parts is None:
+        return f"{type(record).__name__}({', '.join(n for n, field in record._asdict().items() if field is not None)})"
+    constructor, arguments = record.parts
+    last = max((i for i, argument in enumerate(arguments) if argument is not None), default=-1)
+    return f"{constructor.__name__.lstrip('_')}({', '.join(map(repr, arguments[: last + 1]))})"
 
 
 def require(record: Model | Family, capability: str) -> Any:

@@ -42,8 +42,8 @@ def weighted_sum(weights: Array, values: Array) -> Array:
 def normalize(log_joint: Array) -> tuple[Array, Array]:
     """Return p(z = k | x_n) (k, n) and log p(x_n) (n,) from log p(x_n, z = k) (k, n), with one exponential per entry.
 
-    An impossible row has log p = -inf and no responsibilities. One whose log-density is the lowest number, as its squares
-    overflow, has log p = -inf too, and keeps its responsibilities.
+    An impossible row has log p = -inf and no responsibilities. One whose log-density is `lowest`, as its squares overflow, has
+    log p = -inf too, and keeps its responsibilities.
     """
     peak = lax.stop_gradient(log_joint.max(0))
     peak = jnp.where(peak == -jnp.inf, 0, peak)
@@ -54,7 +54,17 @@ def normalize(log_joint: Array) -> tuple[Array, Array]:
     possible = total != 0
     divisor = jnp.where(possible, total, 1)
     log_prob = peak + jnp.log(divisor)
-    return scaled / divisor[None], jnp.where(possible & ~(log_prob <= jnp.finfo(log_prob.dtype).min), log_prob, -jnp.inf)
+    return scaled / divisor[None], jnp.where(possible, without_lowest(log_prob), -jnp.inf)
+
+
+def lowest(dtype: jnp.dtype) -> float:
+    """Return the log-density that stands for one too low to be held: a few of them can be added."""
+    return float(jnp.finfo(dtype).min) / 1e3
+
+
+def without_lowest(log_prob: Array) -> Array:
+    """Return -inf in the place of log-densities at or below the lowest."""
+    return jnp.where(log_prob <= lowest(log_prob.dtype) / 2, -jnp.inf, log_prob)
 
 
 def symmetric(matrix: Array) -> Array:

@@ -10,7 +10,7 @@ from jax import Array
 from jaxem.arrays import as_floating, as_params, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_model
-from jaxem.constraints import constrain, unconstrain
+from jaxem.constraints import Constraint, constrain, each, real, unconstrain
 from jaxem.model import Model, PyTree, require
 from jaxem.seeds import column_variances as column_variances
 from jaxem.seeds import kmeans_plusplus as kmeans_plusplus
@@ -50,7 +50,7 @@ def jitter(model: Model, key: Any, params: PyTree, num: int, *, scale: float = 0
 
     The noise is normal, of standard deviation `scale` in the units of the constraints' charts (logarithms of what is
     positive, log-odds of what is a share), and `scale` times the size of an array's entries where it is real.
-    Raises ValueError for what is no key, for `num` below one, and for params on the boundary of their domain.
+    Raises ValueError for what is no key, for `num` below one, a negative scale, and params on the boundary of their domain.
 
     >>> import jaxem
     >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
@@ -59,18 +59,20 @@ def jitter(model: Model, key: Any, params: PyTree, num: int, *, scale: float = 0
     (4, 2) [1. 3.]
     """
     check_model(model)
-    params = as_params(params, float)
+    params = as_params(params)
     free = unconstrain(model.constraints, params)
     if not is_traced(free) and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(free)):
         raise ValueError(
             "params lie on the boundary of their domain or outside, where there is no room for noise: move them inside."
         )
-    leaves, structure = jax.tree.flatten(free)
-    keys = jax.random.split(as_key(key), len(leaves))
+    if not isinstance(scale, (int, float)) or not scale >= 0:
+        raise ValueError(f"scale must be a number ≥ 0, got {scale!r}.")
+    num, keys = at_least_one("num", num), iter(jax.random.split(as_key(key), len(jax.tree.leaves(free))))
 
-    def noisy(key: Array, leaf: Array) -> Array:
-        noise = jax.random.normal(key, (at_least_one("num", num), *leaf.shape), leaf.dtype).at[0].set(0)
-        return leaf[None] + scale * jnp.maximum(1, jnp.abs(leaf))[None] * noise
+    def noisy(constraint: Constraint, leaf: Array) -> Array:
+        noise = jax.random.normal(next(keys), (num, *leaf.shape), leaf.dtype).at[0].set(0)
+        size = jnp.maximum(jnp.abs(leaf), jnp.sqrt((leaf**2).mean()))
+        unit = size if constraint.constrain is real.constrain else jnp.ones_like(leaf)
+        return leaf[None] + scale * unit[None] * noise
 
-    stacked = jax.tree.unflatten(structure, [noisy(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
-    return jax.vmap(lambda u: constrain(model.constraints, u))(stacked)
+    return jax.vmap(lambda u: constrain(model.constraints, u))(each(noisy, model.constraints, free))

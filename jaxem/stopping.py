@@ -100,7 +100,7 @@ def judge(
     difference = jnp.where(num_steps == 0, jnp.inf, value - trend.value)
     precise = _is_precise(slope_gain, difference, ulp, count)
     gain = jnp.where(precise, slope_gain, difference)
-    ratio = jnp.where(num_steps < 2, 1, gain / trend.gain)
+    ratio = jnp.where((num_steps < 2) | (trend.gain == 0), 1, gain / trend.gain)
     decline = _decline(ratio, trend, num_steps)
     reach = jnp.maximum(tol, jnp.where(precise, ulp / 2, 0))
     within = (precise | (gain > 0)) & (gain >= 0) & (ratio < 1) & (gain * (1 - decline) <= reach * decline)

@@ -48,7 +48,7 @@ def test_fit_takes_rows_in_blocks_by_default_and_keeps_the_users_own_block_size(
     x = jnp.asarray(np.random.default_rng(0).normal(size=(num_rows, 2)))
     model = jaxem.mixture(families.gaussian(), 2)
     params = model.init(jax.random.key(0), x)
-    own = jaxem.Model(model.e_step, model.m_step)
+    own = jaxem.Model(lambda params, data, weights: model.e_step(params, data, weights), model.m_step)
     assert by_default_in_blocks(own, x).parts == (jaxem.chunked, (own, default_block_size()))
     assert by_default_in_blocks(own, x[:100]) is own
     assert by_default_in_blocks(jaxem.chunked(own, 333), x).parts == (jaxem.chunked, (own, 333))

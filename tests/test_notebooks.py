@@ -1,36 +1,21 @@
-"""The notebooks are the guide: they run, they draw, and they are kept as source, without what a run leaves behind."""
+"""The notebooks are the guide: kept with what they print and draw, and they print the same when they are run again."""
 
-import json
-import sys
-from pathlib import Path
+import re
 
 import pytest
 
-nbclient = pytest.importorskip("nbclient")
-nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SECONDS_PER_CELL = 300
+import nbformat
+
+from notebooks.__main__ import code_cells, cover, cover_path, execute, paths, pictures, read, text
+
+NOTEBOOKS = paths()
+LARGEST = 60_000  # bytes of a picture
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-@pytest.fixture
-def kernel_of_this_interpreter(tmp_path, monkeypatch):
-    """The name of a kernel that is the interpreter these tests run in, whatever else is installed."""
-    name = "the-interpreter-of-these-tests"
-    folder = tmp_path / "kernels" / name
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (folder / "kernel.json").write_text(json.dumps({"argv": command, "display_name": name, "language": "python"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    return name
 
 
 def test_there_are_three_notebooks():
@@ -40,24 +25,38 @@ def test_there_are_three_notebooks():
 
 
 @each_notebook
-def test_a_notebook_is_kept_without_outputs_and_execution_counts(path):
-    notebook = nbformat.read(path, as_version=4)
+def test_a_notebook_is_kept_as_one_run_from_top_to_bottom_left_it(path):
+    notebook = read(path)
     nbformat.validate(notebook)
-    assert code_cells(notebook)
-    for cell in code_cells(notebook):
-        assert cell.outputs == [], f"outputs in cell {cell.id}"
-        assert cell.execution_count is None, f"an execution count in cell {cell.id}"
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.get("name", output.output_type) for cell in cells for output in cell.outputs}
+    assert kinds <= {"stdout", "display_data", "execute_result"}, "no error, and nothing on stderr"
 
 
 @each_notebook
-def test_a_notebook_runs_and_draws_pictures(path, kernel_of_this_interpreter):
-    notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(
-        notebook,
-        kernel_name=kernel_of_this_interpreter,
-        timeout=SECONDS_PER_CELL,
-        resources={"metadata": {"path": str(FOLDER)}},
-    ).execute()
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    received = sum("image/png" in output.get("data", {}) for output in outputs)
-    assert received >= 3
+def test_a_notebook_draws_pictures_that_are_small(path):
+    drawn = [picture for cell in code_cells(read(path)) for picture in pictures(cell)]
+    assert len(drawn) >= 3
+    assert max(map(len, drawn)) < LARGEST
+
+
+@each_notebook
+def test_a_notebook_leads_to_the_others_the_laws_and_readme(path):
+    links = set(re.findall(r"\]\(([^)#:]+)", "".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")))
+    assert links == {"../README.md", "../jaxem/model.py"} | {other.name for other in NOTEBOOKS} - {path.name}
+    assert all((path.parent / link).exists() for link in links)
+
+
+@each_notebook
+def test_the_picture_that_readme_shows_is_that_of_the_notebook(path):
+    assert cover_path(path).read_bytes() == cover(read(path))
+
+
+@each_notebook
+def test_a_notebook_run_again_prints_the_same_and_draws_as_many_pictures(path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of its time is XLA's compilation
+    kept, again = code_cells(read(path)), code_cells(execute(path))
+    for expected, received in zip(kept, again, strict=True):
+        assert text(received) == text(expected), expected.id
+        assert len(pictures(received)) == len(pictures(expected)), expected.id

@@ -29,9 +29,8 @@ def test_squarem_reaches_the_london_times_maximum_in_under_120_evaluations():
 SOLVERS = {"em": jaxem.em, "squarem": jaxem.squarem}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("solver", "seed"), [("em", 0), *(("squarem", seed) for seed in range(6))])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
-@pytest.mark.parametrize("solver", SOLVERS)
 def test_no_solver_lowers_the_log_likelihood(solver, form, seed):
     x = jaxem.datasets.iris()
     model = jaxem.mixture(families.gaussian(form), 3)

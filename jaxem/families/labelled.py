@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import as_rows, is_traced
+from jaxem.arrays import is_traced, prepared
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.numerics import positive
+from jaxem.trees import Shared
 
 
 class Labelled(NamedTuple):
@@ -25,11 +26,14 @@ class Labelled(NamedTuple):
     labels: Any
 
 
-class _Allowed(NamedTuple):
-    """The components that each row may belong to, (n, m) for the first m, and whether it may belong to any, (n,)."""
+class _Numbered(NamedTuple):
+    """Labels (n,) that have been looked at, -1 where unknown, and as many zeros as there are labels named, which all share."""
 
-    named: Array
-    any: Array
+    labels: Array
+    names: Shared
+
+
+MOST_LABELS = 10_000  # beyond, numbers are no labels but names of something else
 
 
 def labelled(family: Family) -> Family:
@@ -74,8 +78,8 @@ def _labelled(family: Family) -> Family:
     def prepare(data: Any, weights: Array | None) -> Labelled:
         if not isinstance(data, Labelled):
             raise ValueError(f"data must be families.Labelled(data, labels), got {type(data).__name__}.")
-        x = family.prepare(data.data, weights) if family.prepare else as_rows(data.data)
-        return Labelled(x, data.labels if isinstance(data.labels, _Allowed) else _checked(data.labels))
+        x = prepared(family, data.data, weights)
+        return Labelled(x, data.labels if isinstance(data.labels, _Numbered) else _checked(data.labels))
 
     embed, size = family.embed, family.size
     return family._replace(
@@ -89,32 +93,36 @@ def _labelled(family: Family) -> Family:
     )
 
 
-def _checked(labels: Any) -> _Allowed | Array:
-    """Return what is allowed; under a trace, where the highest label cannot be looked at, labels as they are."""
-    if is_traced(labels):
-        return labels
-    labels = np.asarray(labels)
-    if labels.dtype == bool and labels.ndim == 2:
-        return _Allowed(jnp.asarray(labels), jnp.zeros(len(labels), bool))
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < -1:
+def _checked(labels: Any) -> _Numbered | Array:
+    """Return labels, numbers with how many are named; under a trace, where the highest cannot be looked at, as they are."""
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    dtype, rank = np.dtype(labels.dtype), np.ndim(labels)
+    allowed, numbers = dtype.kind == "b" and rank == 2, dtype.kind in "iu" and rank == 1
+    traced = is_traced(labels)
+    if not (allowed or numbers) or (numbers and not traced and np.min(labels) < -1):
         raise ValueError(
-            f"labels has dtype {labels.dtype} and shape {labels.shape}, needs whole numbers (n,), -1 where unknown, or "
+            f"labels has dtype {dtype} and shape {np.shape(labels)}, needs whole numbers (n,), -1 where unknown, or "
             "booleans (n, k), what is allowed."
         )
-    return _Allowed(jnp.asarray(labels[:, None] == np.arange(labels.max(initial=0) + 1)), jnp.asarray(labels < 0))
+    if allowed or traced:
+        return jnp.asarray(labels)
+    highest = int(np.max(labels))
+    if highest >= MOST_LABELS:
+        raise ValueError(f"labels go up to {highest}, needs the numbers of components, from 0 on, and -1 where unknown.")
+    return _Numbered(jnp.asarray(labels), Shared(jnp.zeros(highest + 1, bool)))
 
 
-def _allowed(labels: _Allowed | Array, num_components: int) -> Array:
+def _allowed(labels: _Numbered | Array, num_components: int) -> Array:
     """Return which components each row may belong to: (n, k)."""
-    if not isinstance(labels, _Allowed):
-        if labels.ndim == 2:
-            labels = _Allowed(labels, jnp.zeros(len(labels), bool))
-        else:
-            return (labels[:, None] == jnp.arange(num_components)[None]) | (labels < 0)[:, None]
-    width = labels.named.shape[1]
-    if width > num_components:
-        raise ValueError(f"labels name {width} components, the model has {num_components}: raise num_components.")
-    return jnp.pad(labels.named, ((0, 0), (0, num_components - width))) | labels.any[:, None]
+    if isinstance(labels, _Numbered):
+        named, labels = labels.names.value.shape[0], labels.labels
+    else:
+        named = labels.shape[1] if labels.ndim == 2 else 0
+    if named > num_components or (labels.ndim == 2 and named < num_components):
+        raise ValueError(f"labels name {named} components, the model has {num_components}: these must agree.")
+    if labels.ndim == 2:
+        return labels
+    return (labels[:, None] == jnp.arange(num_components, dtype=labels.dtype)[None]) | (labels == -1)[:, None]
 
 
 def matched(responsibilities: Array, allowed: Array) -> Array:
@@ -127,10 +135,12 @@ def matched(responsibilities: Array, allowed: Array) -> Array:
     agreement = known.astype(responsibilities.dtype).T @ responsibilities
     agreement = agreement / jnp.maximum(responsibilities.sum(0), jnp.finfo(agreement.dtype).tiny)[None]
 
+    places = jnp.arange(k, dtype=jnp.int32)
+
     def match(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         columns, left = carry
-        component, column = jnp.divmod(left.argmax(), k)
-        taken = (jnp.arange(k)[:, None] == component) | (jnp.arange(k)[None] == column)
-        return jnp.where(jnp.arange(k) == component, column, columns), jnp.where(taken, -1, left)
+        component, column = jnp.divmod(left.argmax().astype(jnp.int32), k)
+        taken = (places[:, None] == component) | (places[None] == column)
+        return jnp.where(places == component, column, columns), jnp.where(taken, -1, left)
 
-    return lax.fori_loop(0, k, match, (jnp.zeros(k, jnp.argmax(agreement).dtype), agreement))[0]
+    return lax.fori_loop(0, k, match, (jnp.zeros(k, jnp.int32), agreement))[0]

@@ -1,14 +1,15 @@
 """Columns of several kinds: a family for each part of a row, independent given the component."""
 
+import operator
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.arrays import as_mapping, as_rows
+from jaxem.arrays import as_mapping, in_one_dtype, prepared
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.trees import num_rows
 
@@ -62,14 +63,14 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
 
     def prepare(data: PyTree, weights: Array | None) -> PyTree:
         given = as_mapping(data, names)
-        rows = of_each(lambda name, f: f.prepare(given[name], weights) if f.prepare else as_rows(given[name]))
+        rows = of_each(lambda name, family: _of_factor(name, family, given[name], weights))
         lengths = of_each(lambda name, family: num_rows(rows[name]))
         if len(set(lengths.values())) > 1:
             raise ValueError(f"data has parts of different lengths, {lengths}: needs the same rows in each.")
-        return rows
+        return in_one_dtype(rows)
 
     def log_prior(params: PyTree) -> Array:
-        return sum((f.log_prior(params[n]) for n, f in factors.items() if f.log_prior), start=jnp.zeros(()))
+        return reduce(operator.add, [f.log_prior(params[n]) for n, f in factors.items() if f.log_prior])
 
     def degenerate(params: PyTree, stats: PyTree) -> Array:
         return jnp.stack([f.degenerate(params[n], stats[n]) for n, f in factors.items() if f.degenerate]).any()
@@ -84,7 +85,7 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
         expected_log_prob=lambda params, stats: total(lambda n, family: family.expected_log_prob(params[n], stats[n])),
         init=lambda x, responsibilities: of_each(lambda name, family: family.init(x[name], responsibilities)),
         constraints=of_each(lambda name, family: family.constraints),
-        sample=sample,
+        sample=sample if all(family.sample for family in families) else None,
         embed=embed,
         prepare=prepare,
         size=size if any(family.size for family in families) else None,
@@ -94,3 +95,10 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
         additive=all(family.additive for family in families),
         exact=all(family.exact for family in families),
     )
+
+
+def _of_factor(name: str, family: Family, data: PyTree, weights: Array | None) -> PyTree:
+    try:
+        return prepared(family, data, weights)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

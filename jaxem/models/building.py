@@ -10,7 +10,7 @@ from jax import Array
 from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_size, row_by_row, summed
 from jaxem.boundary import as_key, ready, ready_to_learn
-from jaxem.model import Model, Parts, Prepare, PyTree
+from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
 from jaxem.trees import num_rows, unit_weights
 
@@ -44,13 +44,17 @@ def build(
     prepare: Prepare | None = None,
     begin: Begin | None = None,
     draw: Draw | None = None,
+    size: Size | None = None,
+    log_prior: LogPrior | None = None,
+    degenerate: Degenerate | None = None,
+    constraints: PyTree = None,
     additive: bool = True,
+    exact: bool = True,
     parts: Parts,
-    **capabilities: Any,
 ) -> Model:
     """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
 
-    `capabilities` are the other fields of Model, as they are.
+    The other arguments are fields of Model, or what they are made of.
     """
 
     def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
@@ -66,6 +70,8 @@ def build(
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
         """Return expected statistics of the posterior at `params`, and the log-likelihood Σ_n w_n log p(x_n | θ)."""
         return expect_all(params, ready(prepare, data), weights)
+
+    e_step.in_blocks = additive  # type: ignore[attr-defined]
 
     def posterior(params: PyTree, data: PyTree) -> PyTree:
         """Return p(z | x_n, θ) for each row; data as `fit` takes them."""
@@ -102,16 +108,14 @@ def build(
         data = ready(prepare, like)
         return drawn(num_rows(data), as_key(key), params, data)
 
-    floor = capabilities.pop("degenerate", None)
-
     def at_the_door(data: PyTree, weights: Array | None) -> PyTree:
         """Return data as the model's functions have them; weights None for rows that are only looked at; idempotent."""
         return prepare(data, weights) if prepare else data
 
     @in_full_precision
-    def degenerate(params: PyTree, stats: PyTree) -> Array:
+    def held(params: PyTree, stats: PyTree) -> Array:
         """Tell whether the M-step from `stats` is held by a floor against an unbounded likelihood: a scalar bool."""
-        return floor(params, stats)
+        return (degenerate or _absent)(params, stats)
 
     begun = _compiled(begin or _absent)
     drawn = jax.jit(in_full_precision(draw or _absent), static_argnums=0)
@@ -125,10 +129,13 @@ def build(
         log_prob=log_prob,
         sample=sample if draw else None,
         prepare=at_the_door if prepare else None,
-        degenerate=degenerate if floor else None,
+        size=size,
+        log_prior=log_prior,
+        degenerate=held if degenerate else None,
+        constraints=constraints,
         additive=additive,
+        exact=exact,
         parts=parts,
-        **capabilities,
     )
 
 

@@ -1,7 +1,8 @@
 """Finite mixtures: one latent label per row, p(x) = Σ_k π_k p(x | θ_k), where π may depend on covariates by a gate."""
 
+import operator
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxem import constraints, seeds
-from jaxem.arrays import as_rows, at_least_one, is_traced
+from jaxem.arrays import at_least_one, in_one_dtype, is_traced, prepared
 from jaxem.components import keep_empty
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
@@ -128,16 +129,20 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         if gate is not None and not isinstance(data, Gated):
             raise ValueError(f"data must be families.Gated(gate, data) where there is a gate, got {type(data).__name__}.")
         covariates, x = split(data)
-        x = _prepared(family, x, weights)
+        x = prepared(family, x, weights)
         if weights is not None:
             _check_enough(num_rows(x), weights, num_components)
-        return x if gate is None else Gated(_prepared(gate, covariates, weights), x)
+        return x if gate is None else in_one_dtype(Gated(prepared(gate, covariates, weights), x))
 
     def log_prior(params: Mixture) -> Array:
         priors = [(family.log_prior, params.components), (gate.log_prior if gate else None, params.weights)]
-        return sum((prior(theta) for prior, theta in priors if prior), start=jnp.zeros(()))
+        return reduce(operator.add, [prior(theta) for prior, theta in priors if prior])
 
-    size, degenerate = family.size, family.degenerate
+    def degenerate(params: Mixture, stats: MixtureStats) -> Array:
+        floors = [(family.degenerate, params.components, stats.components), (gate_floor, params.weights, stats.gate)]
+        return reduce(operator.or_, [floor(theta, sums) for floor, theta, sums in floors if floor])
+
+    size, gate_floor = family.size, gate.degenerate if gate else None
     return build(
         infer,
         m_step,
@@ -147,7 +152,7 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         draw=draw,
         size=size and (lambda data: size(split(data)[1])),
         log_prior=log_prior if any(part.log_prior for part in parts_of) else None,
-        degenerate=degenerate and (lambda params, stats: degenerate(params.components, stats.components)),
+        degenerate=degenerate if any(part.degenerate for part in parts_of) else None,
         constraints=Mixture(gate.constraints if gate else constraints.simplex, family.constraints),
         additive=all(part.additive for part in parts_of),
         exact=all(part.exact for part in parts_of),
@@ -173,10 +178,6 @@ def seeded(
     centres = seeds.kmeans_plusplus(key_seeds, points, weights, num_components)
     present = jnp.ones(num_components, weights.dtype) if present is None else present
     return covariates, x, weights[:, None] * seeds.soft_assignments(points, weights, centres, present)
-
-
-def _prepared(family: Family, data: PyTree, weights: Array | None) -> PyTree:
-    return family.prepare(data, weights) if family.prepare else as_rows(data)
 
 
 def _check_enough(rows: int, weights: Array, num_components: int) -> None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.arrays import as_rows
+from jaxem.arrays import prepared
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
+from jaxem.numerics import without_lowest
 
 
 def single(family: Family) -> Model:
@@ -35,7 +35,7 @@ def _single(family: Family) -> Model:
     def infer(params: PyTree, data: PyTree) -> tuple[Array, Array, Callable[[Array, Array], PyTree]]:
         log_prob, summarize = family.evaluate(params, data)
         one = jnp.ones_like(log_prob)
-        return one, log_prob[:, 0], lambda weights, posterior: summarize(weights[:, None] * posterior)
+        return one, without_lowest(log_prob[:, 0]), lambda weights, posterior: summarize(weights[:, None] * posterior)
 
     def begin(key: Array, data: PyTree, weights: Array) -> PyTree:
         return family.init(data, weights[:, None])
@@ -44,14 +44,11 @@ def _single(family: Family) -> Model:
         labels = jnp.zeros(count, jnp.int32)
         return require(family, "sample")(key, params, labels, like), labels
 
-    def prepare(data: PyTree, weights: Any) -> PyTree:
-        return family.prepare(data, weights) if family.prepare else as_rows(data)
-
     return build(
         infer,
         family.m_step,
         family.expected_log_prob,
-        prepare=prepare,
+        prepare=lambda data, weights: prepared(family, data, weights),
         begin=begin,
         draw=draw,
         size=family.size,

@@ -44,10 +44,7 @@ def _each_sharp(offset: Array, precision: Array, exact: Any, table: Array) -> Ar
         k = order[turn]
         return jnp.where(places == k, exact(k)[None], table)
 
-    def loop(table: Array) -> Array:
-        return lax.fori_loop(0, sharp.sum(dtype=jnp.int32), replace, table)
-
-    return lax.cond(sharp.any(), loop, lambda table: table, table)
+    return lax.fori_loop(0, sharp.sum(dtype=jnp.int32), replace, table)
 
 
 @jax.custom_jvp

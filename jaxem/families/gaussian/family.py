@@ -19,7 +19,7 @@ from jaxem import constraints
 from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced, look
 from jaxem.families.gaussian.forms import FORMS
 from jaxem.model import Family
-from jaxem.numerics import LOG_2PI, positive
+from jaxem.numerics import LOG_2PI, lowest, positive
 from jaxem.seeds import column_variances
 from jaxem.trees import Shared
 
@@ -198,12 +198,12 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
     check_rank(x, (2,), "one row per observation, one column per dimension; data[:, None] makes one column.")
     if is_traced(x):
         return Centred(x, Shared(lax.stop_gradient(jnp.median(_some(x), 0, keepdims=True))))
-    present = None if weights is None or is_traced(weights) else np.asarray(weights) > 0
-    some_absent = present is not None and not present.all()
-    low, high, kept_low, kept_high, _ = column_ranges(x, weights if some_absent else None)
+    known = weights is not None and not is_traced(weights)
+    present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
+    low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    rows = np.flatnonzero(present) if some_absent else np.arange(x.shape[0])
+    rows = np.flatnonzero(present)
     some = look(lambda x: x[_some(rows)], x)
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
@@ -219,9 +219,9 @@ def _brought_near(x: Centred, reach: Array) -> Centred:
 
 
 def _nearest_alone(log_prob: Array, far: Array) -> Array:
-    """Return log-densities (n, k), of far rows the lowest number for the nearest component and -inf for the others."""
+    """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
     nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
-    return jnp.where(far[:, None], jnp.where(nearest, jnp.finfo(log_prob.dtype).min, -jnp.inf), log_prob)
+    return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
 
 
 def _some(rows: Any) -> Any:
@@ -230,7 +230,10 @@ def _some(rows: Any) -> Any:
 
 def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:
     if (low == high).all():
-        raise ValueError("data rows of positive weight are all equal, needs some spread to fit a covariance.")
+        raise ValueError(
+            f"data rows of positive weight are all equal, needs some spread to fit a covariance; if {dtype} cannot tell them "
+            "apart, rescale them."
+        )
     if (low == high).any():
         raise ValueError(f"data columns {np.flatnonzero(low == high).tolist()} are constant: drop them.")
     info = np.finfo(dtype)

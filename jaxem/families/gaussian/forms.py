@@ -32,7 +32,10 @@ def _as_it_is(covariance: Array, dim: int) -> Array:
 
 
 def _each(scatter: Array, counts: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
-    return hold_matrices(scatter / positive(counts)[:, None, None], total, floor)
+    """Take for components without rows what no floor holds: what they get is not looked at."""
+    some = (counts > 0)[:, None, None]
+    covariance = jnp.where(some, scatter / positive(counts)[:, None, None], jnp.diag(total)[None])
+    return hold_matrices(covariance, total, floor)
 
 
 def _common(scatter: Array, counts: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
