@@ -19,6 +19,7 @@ from jaxem import Status, families
 from jaxem.families.gaussian.floor import DROWNED
 
 ROWS, COLUMNS, COMPONENTS, STARTS = 150, 3, 3, 8
+FURTHER = 1000  # steps of EM in float64 by which an end is judged
 FORMS = ("full", "tied", "diag", "spherical")
 CLOSE = {"float32": 0.05, "float64": 1e-5}  # nats within which EM in float64 may go on from a CONVERGED end
 FLOOR = {"float32": 1e-6, "float64": 1e-10}  # the default floors of matrices, as shares of the data's variances
@@ -195,21 +196,15 @@ def _gone_on(case: Case, x: np.ndarray, weights: np.ndarray, ends: Any) -> tuple
     floor = FLOOR[case.dtype] if case.family in ("full", "tied") else None
     family = families.gaussian(case.family, floor) if case.family in FORMS else getattr(families, case.family)()
     model = jaxem.mixture(family, COMPONENTS)
+
+    def run(params: jaxem.Mixture) -> jax.Array:
+        return jaxem.fit(model, params, jnp.asarray(x), jnp.asarray(weights), tol=-np.inf, max_steps=FURTHER).history
+
     with jax.enable_x64(True):
-        runs = {
-            solver: jax.vmap(
-                lambda params, solver=solver: (
-                    jaxem.fit(
-                        model, params, jnp.asarray(x), jnp.asarray(weights), solver=solver, tol=-np.inf, max_steps=300
-                    ).history
-                )
-            )(jax.tree.map(jnp.asarray, ends))
-            for solver in (jaxem.em(), jaxem.squarem())
-        }
-    slow, fast = map(np.asarray, runs.values())
-    ulp = float(np.finfo(case.dtype).eps) * np.abs(slow[:, 0])
-    saddles = (np.diff(slow[:, :101], axis=1) < ulp[:, None]).all(1) if case.dtype == "float32" else np.zeros(len(slow), bool)
-    return np.nanmax(fast, axis=1), saddles
+        histories = np.asarray(jax.vmap(run)(jax.tree.map(jnp.asarray, ends)))
+    ulp = float(np.finfo(case.dtype).eps) * np.abs(histories[:, :1])
+    saddles = (np.diff(histories[:, :101], axis=1) < ulp).all(1) & (case.dtype == "float32")
+    return np.nanmax(histories, axis=1), saddles
 
 
 def _rests_on_floor(case: Case, x: np.ndarray, weights: np.ndarray, params: jaxem.Mixture) -> bool:

@@ -72,8 +72,11 @@ def _labelled(family: Family) -> Family:
         return family.init(x.data, total * jnp.where(left > 0, shares / positive(left), even))
 
     def sample(key: Array, params: PyTree, labels: Array, like: Any) -> Labelled:
+        """Draw rows and say of each which component it is from, in the way that `like` says what is known."""
         drawn = require(family, "sample")(key, params, labels, None if like is None else like.data)
-        return Labelled(drawn, labels)
+        if like is None or isinstance(like.labels, _Numbered) or like.labels.ndim == 1:
+            return Labelled(drawn, labels)
+        return Labelled(drawn, labels[:, None] == jnp.arange(like.labels.shape[1], dtype=labels.dtype)[None])
 
     def prepare(data: Any, weights: Array | None) -> Labelled:
         if not isinstance(data, Labelled):

@@ -14,6 +14,7 @@ from jaxem.model import PyTree
 from jaxem.testing.bench import SLOPE, Bench
 from jaxem.testing.compare import flat, names
 from jaxem.testing.evidence import HERE, sample
+from jaxem.trees import is_shared
 
 BATCHES = 32
 FAR = 7.0  # standard errors: at 31 degrees of freedom once in 10⁷
@@ -60,8 +61,12 @@ def as_data(prepare: Any, drawn: PyTree, data: PyTree, law: str) -> PyTree:
     except ValueError as error:
         raise AssertionError(f"{law}: sample draws what is no data. {error}") from error
     received, expected = (
-        [(jax.tree_util.keystr(path), np.shape(leaf), np.asarray(leaf).dtype.name) for path, leaf in found]
-        for found in map(jax.tree.leaves_with_path, (drawn, data))
+        [
+            (jax.tree_util.keystr(path), np.shape(leaf), np.asarray(leaf).dtype.name)
+            for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_shared)
+            if not is_shared(leaf)
+        ]
+        for tree in (drawn, data)
     )
     assert received == expected, f"{law}: sample draws data of {received}, expected what is like the data, {expected}."
     return drawn
