@@ -61,6 +61,7 @@ class Trend(NamedTuple):
 
 ROUNDING = 4.0  # ulps of |value| + Σ w within which two values cannot be told apart
 FALL = 128.0  # such ulps by which a value has fallen for sure: rounding in a sum over rows adds up
+EXCUSED = 8.0  # times that, up to which slopes that do not fall say that terms which cancel have been rounded
 AGREE = 32.0  # such ulps within which the two measures of a gain agree
 LOST = 16.0  # ulps of a step in standard errors of one observation: a shorter one is rounding, and gains Σ w times its square
 WARINESS = 10.0  # times that a rise of the ratio of gains is counted
@@ -116,7 +117,8 @@ def judge(
 
     watched = tol > -jnp.inf
     finite = jnp.isfinite(value)
-    fell = watched & (value < trend.peak - FALL * ulp) & ~(slope_gain > -ulp)
+    fall = trend.peak - value
+    fell = watched & (fall > FALL * ulp) & (~(slope_gain > -ulp) | (fall > EXCUSED * FALL * ulp))
     converged = watched & ((promises >= PROMISES) | (quiet >= patience))
     status = jnp.select(
         [~finite, fell, converged, num_steps >= max_steps],
