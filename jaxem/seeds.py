@@ -5,18 +5,22 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 SHARPNESS = 8  # what the exponent of a seed's share exceeds the number of columns by
+SMALLEST_WITHIN = 1e-6  # of a column's variance
 MOST_ROWS = 1 << 15  # that starts are drawn from: seeds need no more, and their responsibilities would not stay small
 
 
 def column_variances(x: Array, weights: Array) -> Array:
     """Return the weighted variance of each column: x (n, *event), weights (n,) -> event, in squares of the data's units.
 
+    Zero where all weights are.
+
     >>> import jax.numpy as jnp
     >>> from jaxem import seeds
     >>> print(seeds.column_variances(jnp.array([[0.0], [2.0], [9.0]]), jnp.array([1.0, 1.0, 0.0])))
     [1.]
     """
-    share = (weights / weights.sum()).reshape(-1, *[1] * (x.ndim - 1))
+    total = weights.sum()
+    share = (weights / jnp.where(total > 0, total, 1)).reshape(-1, *[1] * (x.ndim - 1))
     mean = (share * x).sum(0)
     return (share * (x - mean[None]) ** 2).sum(0)
 
@@ -78,9 +82,10 @@ def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Ar
 def soft_assignments(x: Array, weights: Array, points: Array, present: Array) -> Array:
     """Return how much of each row belongs to each of k points: x (n, p), weights (n,), points (k, p) -> (n, k).
 
-    r_nk ∝ d_nk^-(p + 8), d the distance in units of the columns' standard deviations. A power has no bandwidth that clusters
-    of another scale could defeat; its exponent exceeds p + 2, so that far rows, however far and many, add little to a
-    point's second moments. `present` (k,) is one for points that count and zero for others, to which every row belongs
+    r_nk ∝ d_nk^-(p + 8). A power has no bandwidth that clusters of another scale could defeat; its exponent exceeds p + 2, so
+    that far rows, however far and many, add little to a point's second moments. Distances d are in units of the columns'
+    standard deviations first, and then, once more, of those within the clusters so found: so columns that tell nothing do
+    not drown those that do. `present` (k,) is one for points that count and zero for others, to which every row belongs
     wholly.
 
     >>> import jax.numpy as jnp
@@ -91,9 +96,15 @@ def soft_assignments(x: Array, weights: Array, points: Array, present: Array) ->
      [0.5 0.5]
      [0.  1. ]]
     """
-    variances = column_variances(x, weights)
-    precision = jnp.where(variances > 0, 1 / jnp.where(variances > 0, variances, 1), 0)
-    square = jax.vmap(lambda point: ((x - point[None]) ** 2 * precision[None]).sum(1), out_axes=1)(points)
-    nearness = -0.5 * (x.shape[1] + SHARPNESS) * jnp.log(square + jnp.finfo(x.dtype).eps ** 2)
     counts = present[None] > 0
-    return jnp.where(counts, jax.nn.softmax(jnp.where(counts, nearness, -jnp.inf), axis=1), 1)
+
+    def shares(variances: Array) -> Array:
+        precision = jnp.where(variances > 0, 1 / jnp.where(variances > 0, variances, 1), 0)
+        square = jax.vmap(lambda point: ((x - point[None]) ** 2 * precision[None]).sum(1), out_axes=1)(points)
+        nearness = -0.5 * (x.shape[1] + SHARPNESS) * jnp.log(square + jnp.finfo(x.dtype).eps ** 2)
+        return jnp.where(counts, jax.nn.softmax(jnp.where(counts, nearness, -jnp.inf), axis=1), 1)
+
+    total = column_variances(x, weights)
+    responsibilities = jnp.where(counts, weights[:, None] * shares(total), 0)
+    within = lax.map(lambda r: r.sum() * column_variances(x, r), responsibilities.T).sum(0) / weights.sum()
+    return shares(jnp.maximum(within, SMALLEST_WITHIN * total))

@@ -18,13 +18,15 @@ sys.path.append(str(ROOT))  # for `benchmarks`, behind an installed jaxem
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time of these tests is XLA's compilation
+jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time of these tests is compilation
+jax.config.update("jax_traceback_in_locations_limit", 0)  # programs that do not say which lines they come from are made faster
 
 
 def pytest_configure(config):
     """Have the compiler spare what costs it most, in this process and those that it starts."""
     if not hasattr(config, "workerinput") and compiler_knows(QUICK):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 
 def compiler_knows(flags):

@@ -33,16 +33,13 @@ def _in_lanes(bench: Bench, starts: list[PyTree], tol: float, data: PyTree = Non
     return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes) for lane in range(len(starts))]
 
 
-def _alone(bench: Bench, params: PyTree, tol: float, data: PyTree = None) -> Fit:
-    """Return a fit on its own; of a model that climbs, whose loops take long to compile, in a lane beside its copy."""
-    if not bench.model.exact:
-        return _in_lanes(bench, [params, params], tol, data)[0]
-    data, loose = bench.data if data is None else data, np.asarray(tol, bench.weights.dtype)
-    return jax.device_get(_run(bench.model, params, data, bench.weights, loose))
+def _beside_itself(bench: Bench, params: PyTree, tol: float, data: PyTree = None) -> Fit:
+    """Return a fit in a lane beside its copy, which the programs of two lanes serve: nothing more is compiled."""
+    return _in_lanes(bench, [params, params], tol, data)[0]
 
 
 def _all_steps(bench: Bench, params: PyTree) -> Fit:
-    """Return what a fit on its own is that takes all steps: EM steps, one by one."""
+    """Return what a fit on its own is that takes all steps: EM steps one by one, by a program without lanes."""
     found = [bench.at(params)]
     for _ in range(FIT_STEPS):
         found.append(bench.at(found[-1].update))
@@ -52,17 +49,16 @@ def _all_steps(bench: Bench, params: PyTree) -> Fit:
 
 
 def lanes(bench: Bench) -> None:
-    """Compare two lanes with fits alone.
+    """Compare two lanes with the steps of each start alone.
 
     Their numbers are compared when all steps were taken; of a climb, which ends where F is flat to rounding, to the root of
-    that. Steps and status are compared where they end by themselves.
+    that. Steps and status, where runs end by themselves, are compared with those of a start whose neighbour is its copy.
     """
-    exact, starts, law = bench.model.exact, [bench.given, bench.params], "Law 6 (lane = solo), lane"
+    starts, law = [bench.given, bench.params], "Law 6 (lane = solo), lane"
     for lane, (received, start) in enumerate(zip(_in_lanes(bench, starts, -np.inf), starts, strict=True)):
-        expected = _alone(bench, start, -np.inf) if exact else _all_steps(bench, start)
-        _compare_runs(bench, received, expected, f"{law} {lane}", start)
+        _compare_runs(bench, received, _all_steps(bench, start), f"{law} {lane}", start)
     for lane, (received, start) in enumerate(zip(_in_lanes(bench, starts, LOOSE), starts, strict=True)):
-        _compare_ends(bench, received, _alone(bench, start, LOOSE), f"{law} {lane}")
+        _compare_ends(bench, received, _beside_itself(bench, start, LOOSE), f"{law} {lane}")
 
 
 def _compare_runs(bench: Bench, received: Fit, expected: Fit, law: str, start: PyTree) -> None:
@@ -98,7 +94,7 @@ def honest_end(bench: Bench) -> None:
     """Compare what fits say of their ends with the E-step there."""
     law = "Law 7 (honest end)"
     _assert_honest_floor(bench, law)
-    ended = _alone(bench, bench.params, 1e-3)
+    ended = _beside_itself(bench, bench.params, 1e-3)
     there = bench.at(ended.params)
     rounding = SUM * bench.rounding(there)
     apart = abs(float(ended.log_likelihood) - float(there.log_likelihood))
@@ -109,10 +105,10 @@ def honest_end(bench: Bench) -> None:
     if ended.status == Status.CONVERGED:
         gain = climbed(bench.at(there.update)) - climbed(there)
         assert gain <= 1e-3 + rounding, f"{law}: a fit says CONVERGED where one more step gains {gain:.3g} nats, tol is 0.001."
-    cut = _alone(bench, bench.params, -np.inf)
+    cut = _beside_itself(bench, bench.params, -np.inf)
     assert cut.status != Status.CONVERGED, f"{law}: a fit that took all its max_steps says CONVERGED."
     if any(np.issubdtype(np.asarray(leaf).dtype, np.floating) for leaf in rows_of(bench.data)):
-        lost = _alone(bench, bench.params, 1e-3, map_rows(_spoiled, bench.data))
+        lost = _beside_itself(bench, bench.params, 1e-3, map_rows(_spoiled, bench.data))
         assert lost.status == Status.NONFINITE, f"{law}: on data with NaN the status is {Status(int(lost.status)).name}."
 
 
