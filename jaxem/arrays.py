@@ -47,6 +47,8 @@ def _as_array(x: Any, name: str) -> Any:
     """Return `x` as an array of JAX or NumPy, in a dtype and byte order that both know."""
     if isinstance(x, jax.Array):
         return x
+    if hasattr(x, "_fields"):
+        raise ValueError(f"{name} is a record, {type(x).__name__}, where an array is needed: mind the order of the arguments.")
     if np.ma.is_masked(x):
         raise ValueError(f"{name} is a masked array with masked entries: drop or impute those rows, as the mask would be lost.")
     try:
@@ -96,7 +98,13 @@ def as_arrays(data: PyTree, name: str = "data") -> PyTree:
 
 
 def as_params(params: PyTree, dtype: Any = None) -> PyTree:
-    """Return parameters with each leaf, or list of numbers, as an array of `dtype`; None for its own."""
+    """Return parameters with each leaf, or list of numbers, as an array of `dtype`; None for its own.
+
+    Raises ValueError for what holds parameters: a fit, or a search.
+    """
+    for field, place in {"best": "best.params", "params": "params"}.items():
+        if field in getattr(params, "_fields", ()):
+            raise ValueError(f"params is a {type(params).__name__}, which only holds them: pass its .{place}.")
 
     def converted(leaf: Any) -> Array:
         array = as_floating(leaf, "params")
@@ -132,7 +140,8 @@ def check_width(x: Array, width: int, place: str) -> None:
     """Raise ValueError unless rows `x` (n,) or (n, d) have as many columns as the parameters at `place` say."""
     received = x.shape[1] if x.ndim == 2 else 1
     if received != width:
-        raise ValueError(f"data has {received} columns (shape {x.shape}), expected {width}, as params.{place} has.")
+        columns = f"{received} column{'s' if received != 1 else ''}"
+        raise ValueError(f"data has {columns} (shape {x.shape}), expected {width}, as params.{place} has.")
 
 
 @partial(jax.jit, static_argnames="counts")

@@ -35,13 +35,26 @@ def check_model(model: Any) -> None:
 def _count_rows(data: PyTree) -> int:
     shapes = [np.shape(leaf) for leaf in rows_of(data)]
     if not shapes or () in shapes:
-        raise ValueError("data needs arrays with one row per observation; got an empty tree or a scalar.")
+        raise ValueError(
+            "data needs arrays with one row per observation; got an empty tree or a scalar: mind the order of the arguments."
+        )
     lengths = sorted({shape[0] for shape in shapes})
     if len(lengths) > 1:
         raise ValueError(f"data has arrays of {lengths} rows, needs the same leading axis n in each.")
     if lengths[0] == 0:
         raise ValueError("data has no rows, needs at least one.")
     return int(lengths[0])
+
+
+def check_structure(domains: PyTree, params: PyTree) -> None:
+    """Raise ValueError unless params are built like their constraints."""
+    try:
+        constraints.broadcast(domains, params)
+    except ValueError as error:
+        needed = jax.tree.structure(domains, is_leaf=constraints.is_constraint)
+        raise ValueError(
+            f"params has structure {jax.tree.structure(params)}, needs {needed}: pass what model.init returns, or fit.params."
+        ) from error
 
 
 def check_weights(weights: Any, num_rows: int) -> Array:

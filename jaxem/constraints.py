@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxem.model import Parts, PyTree
@@ -80,20 +81,24 @@ positive = Constraint("positive", jnp.exp, jnp.log, lambda x: _is_finite(x) & jn
 non_negative = Constraint("non-negative", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x >= 0), _size)
 
 
-@cache
 def interval(low: float, high: float) -> Constraint:
     """Return the bounded interval [low, high]: x = low + (high - low) / (1 + e^-u).
 
-    Raises ValueError unless low < high.
+    Raises ValueError unless these are two numbers, low < high.
 
     >>> from jaxem import constraints
     >>> float(constraints.interval(0, 10).constrain(0.0))
     5.0
     """
-    if not low < high:
-        raise ValueError(f"interval(low, high) needs low < high, got ({low}, {high}).")
+    if not (np.ndim(low) == np.ndim(high) == 0 and low < high):
+        raise ValueError(f"interval(low, high) needs low < high, two numbers, got ({low}, {high}).")
+    return _interval(float(low), float(high))
+
+
+@cache
+def _interval(low: float, high: float) -> Constraint:
     return Constraint(
-        f"in [{low}, {high}]",
+        f"in [{low:g}, {high:g}]",
         lambda u: low + (high - low) * jax.nn.sigmoid(u),
         lambda x: jnp.log(x - low) - jnp.log(high - x),
         lambda x: jnp.all((x >= low) & (x <= high)),

@@ -91,7 +91,7 @@ def test_columns_received_and_expected_are_named_where_the_width_is_wrong(call, 
         CALLS[call](model, params, data)
     message = str(refused.value)
     if call in ("posterior", "log_prob"):
-        assert f"data has {received} columns" in message and f"expected {expected}" in message
+        assert f"data has {received} column" in message and f"expected {expected}" in message
     else:
         assert message.startswith("params.components")
         assert "needs" in message

@@ -141,7 +141,7 @@ def test_a_tied_fit_in_float32_is_a_start_in_float64():
         (lambda: jaxem.from_log_joint(lambda p, x, z: 0.0, num_states=0), "num_states must be at least 1, got 0"),
         (lambda: jaxem.gradient_m_step(MODEL, num_steps=0), "num_steps must be at least 1, got 0"),
         (lambda: jaxem.gradient_m_step(MODEL._replace(expected_log_joint=None)), r"model\.expected_log_joint"),
-        (lambda: jaxem.constraints.interval(1, 1), r"needs low < high, got \(1, 1\)"),
+        (lambda: jaxem.constraints.interval(1, 1), r"needs low < high, two numbers, got \(1, 1\)"),
     ],
 )
 def test_bad_constructor_arguments_are_refused(build, message):
@@ -303,3 +303,35 @@ def test_double_precision_data_are_taken_without_a_warning_where_it_is_off():
         fit = jaxem.fit(model, 0.0, np.arange(4.0))
     assert fit.log_likelihood.dtype == "float32"
     np.testing.assert_allclose(fit.params, 1.5)
+
+
+FIT = jaxem.Fit(PARAMS, *[np.zeros(())] * 5)
+SEARCH = jaxem.Restarts(FIT, FIT, np.ones(()))
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, params, x, z):
+        return -((x - params) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: MODEL.posterior(X, PARAMS), "params has structure .*: pass what model.init returns, or fit.params"),
+        (lambda: MODEL.log_prob({"a": 1.0}, X), "params has structure .*'a'.*, needs .*Mixture"),
+        (lambda: MODEL.posterior(FIT, X), r"params is a Fit, which only holds them: pass its \.params"),
+        (lambda: MODEL.log_prob(SEARCH, X), r"params is a Restarts, .*: pass its \.best\.params"),
+        (lambda: jaxem.fit(MODEL, SEARCH, X), r"params is a Restarts, .*: pass its \.best\.params"),
+        (lambda: jaxem.fit(MODEL, X, PARAMS), "data is a record, Mixture, where an array is needed: mind the order"),
+        (lambda: jaxem.fit_restarts(MODEL, X, 0), "data needs arrays with one row .*: mind the order"),
+        (lambda: MODEL.sample(PARAMS, jax.random.key(0), 3), "key must be one random key"),
+        (lambda: MODEL.posterior(PARAMS, X[:, :1]), r"data has 1 column \(shape \(20, 1\)\), expected 2"),
+        (lambda: jaxem.from_log_joint(Unhashable(), 2), "log_joint must be hashable"),
+        (lambda: jaxem.constraints.interval(np.zeros(2), np.ones(2)), r"interval\(low, high\) needs low < high, two numbers"),
+    ],
+)
+def test_arguments_in_the_wrong_place_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

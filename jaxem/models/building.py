@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_size, row_by_row, summed
-from jaxem.boundary import as_key, ready, ready_to_learn
+from jaxem.boundary import as_key, check_structure, ready, ready_to_learn
 from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
 from jaxem.trees import num_rows, unit_weights
@@ -75,11 +75,11 @@ def build(
 
     def posterior(params: PyTree, data: PyTree) -> PyTree:
         """Return p(z | x_n, θ) for each row; data as `fit` takes them."""
-        return q_all(*_at_the_door(prepare, params, data))
+        return q_all(*_at_the_door(prepare, constraints, params, data))
 
     def log_prob(params: PyTree, data: PyTree) -> Array:
         """Return log p(x_n | θ) for each row, (n,), in nats; data as `fit` takes them."""
-        return log_prob_all(*_at_the_door(prepare, params, data))
+        return log_prob_all(*_at_the_door(prepare, constraints, params, data))
 
     def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         """Return the statistics of a given Q, such as responsibilities (n, k); `params` only fix the centring."""
@@ -102,11 +102,11 @@ def build(
 
     def sample(key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]:
         """Return draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
-        params = as_params(params)
+        key, params = as_key(key), as_params(params)
         if hasattr(like, "__index__") and np.ndim(like) == 0:
-            return drawn(at_least_one("like", like), as_key(key), params, None)
+            return drawn(at_least_one("like", like), key, params, None)
         data = ready(prepare, like)
-        return drawn(num_rows(data), as_key(key), params, data)
+        return drawn(num_rows(data), key, params, data)
 
     def at_the_door(data: PyTree, weights: Array | None) -> PyTree:
         """Return data as the model's functions have them; weights None for rows that are only looked at; idempotent."""
@@ -148,7 +148,9 @@ def _absent(*arguments: Any) -> Any:
     raise NotImplementedError
 
 
-def _at_the_door(prepare: Prepare | None, params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
+def _at_the_door(prepare: Prepare | None, domains: PyTree, params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
     """Return params and data as arrays of the dtype of the data."""
+    params = as_params(params)
+    check_structure(domains, params)
     data = ready(prepare, data)
     return as_params(params, unit_weights(data).dtype), data

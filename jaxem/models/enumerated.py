@@ -1,6 +1,6 @@
 """Models from log p(x, z | θ) alone: latent states are enumerated, and the M-step climbs by gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -48,6 +48,8 @@ def from_log_joint(
     """
     if not callable(log_joint):
         raise ValueError(f"log_joint must be a function of (params, x, z), got {log_joint!r}.")
+    if not isinstance(log_joint, Hashable):
+        raise ValueError(f"log_joint must be hashable, as what is compiled is kept by it: a function, got {log_joint!r}.")
     num_states = at_least_one("num_states", num_states)
     leaves, structure = jax.tree.flatten(constraints, is_leaf=is_constraint)
     if not all(map(is_constraint, leaves)):
