@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxem.matrices import cholesky
 from jaxem.model import Parts, PyTree
 from jaxem.numerics import symmetric
 
@@ -142,7 +143,7 @@ def _to_positive_definite(u: Array) -> Array:
 
 def _from_positive_definite(x: Array) -> Array:
     dim = x.shape[-1]
-    factor = jnp.linalg.cholesky(x)
+    factor = cholesky(x)[0]
     diagonal = jnp.eye(dim, dtype=bool)
     logged = jnp.where(diagonal, jnp.log(jnp.where(diagonal, factor, 1)), factor)
     return logged[..., *jnp.tril_indices(dim)]
@@ -150,7 +151,7 @@ def _from_positive_definite(x: Array) -> Array:
 
 def _is_positive_definite(x: Array) -> Array:
     slack = 64 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(x).max()  # in float64 too: starts come from float32 fits
-    return jnp.all(jnp.abs(x - x.mT) <= slack) & _is_finite(jnp.linalg.cholesky(x))
+    return jnp.all(jnp.abs(x - x.mT) <= slack) & _is_finite(cholesky(x)[0])
 
 
 positive_definite = Constraint(

@@ -1,4 +1,4 @@
-"""Functions of arrays that keep their digits: logarithms at zero, shares of a sum, and factors of matrices."""
+"""Functions of arrays that keep their digits: logarithms at zero, and shares of a sum."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
 
 LOG_2PI = 1.8378770664093453
 
@@ -70,27 +69,3 @@ def without_lowest(log_prob: Array) -> Array:
 def symmetric(matrix: Array) -> Array:
     """Return the symmetric part of matrices (..., d, d)."""
     return 0.5 * (matrix + matrix.mT)
-
-
-def factor(covariance: Array) -> tuple[Array, Array, Array]:
-    """Return L with LLᵀ = Σ, its inverse, and log|Σ|, of matrices (..., d, d)."""
-    lower = jnp.linalg.cholesky(covariance)
-    identity = jnp.broadcast_to(jnp.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
-    inverse = solve_triangular(lower, identity, lower=True)
-    return lower, inverse, 2 * jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
-
-
-def is_positive_definite(matrix: Array) -> Array:
-    """Tell whether all pivots of Gaussian elimination are positive, (..., d, d) -> (...).
-
-    Without LAPACK: two of its batched calls at once can lock up a CPU's thread pool, and this runs beside other steps.
-    """
-
-    def eliminate(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        rest, positive = carry
-        row = lax.dynamic_index_in_dim(rest, j, rest.ndim - 2, keepdims=True)
-        pivot = lax.dynamic_index_in_dim(row, j, rest.ndim - 1, keepdims=True)
-        return rest - row.mT * row / pivot, positive & (pivot[..., 0, 0] > 0)
-
-    start = matrix, jnp.ones(matrix.shape[:-2], bool)
-    return lax.fori_loop(0, matrix.shape[-1], eliminate, start)[1]

@@ -1,7 +1,8 @@
 """A race of many starts: short runs of all, long runs of the most promising, through a few lanes that step together.
 
-Starts wait in a queue. A lane whose run ends takes the next start, so finished runs cost nothing until the queue is empty.
-Each start may have weights of its own over rows that all share.
+Starts wait in a queue. Lanes step until one of them has ended; that one takes the next start, so finished runs cost nothing
+until the queue is empty. Starts stand in groups of equal size, each with a best of its own: one group for many starts of a
+problem, one for each data set where there are many. A group may have data and weights of its own, or share them with all.
 """
 
 from collections.abc import Callable
@@ -20,66 +21,108 @@ from jaxem.trees import choose, pick
 
 
 class Course(NamedTuple):
-    """How far starts run, and in how many lanes: all `short_steps`, then `num_continued` of them to their ends."""
+    """How far starts run, and in how many lanes: all `short_steps`, then `num_continued` of each group to their ends."""
 
     num_continued: int
     short_steps: int
     max_steps: int
     num_lanes: int
+    keep_histories: bool
 
 
-class _Queue(NamedTuple):
-    runs: Run  # of all starts, stacked
-    histories: Array  # (num_restarts, max_steps + 1)
-    lanes: Run  # under way, stacked
-    starts: Array  # (num_lanes,) the start each lane works on; num_restarts where it idles
-    next_place: Array  # the first place in the queue that no lane has taken
+class Problem(NamedTuple):
+    """What is fitted to: data and weights (n,), or, where `own_data` or `own_weights`, those of each group stacked."""
+
+    data: PyTree
+    weights: Array
+    own_data: bool = False
+    own_weights: bool = False
+
+    def of(self, group: Array) -> tuple[PyTree, Array]:
+        """Return the data and weights of a group, or of several, stacked where they are their own."""
+        return (
+            pick(self.data, group) if self.own_data else self.data,
+            self.weights[group] if self.own_weights else self.weights,
+        )
+
+
+class _Lanes(NamedTuple):
+    runs: Run  # under way, stacked
+    starts: Array  # (num_lanes,) the start each lane works on; num_starts where it idles
+    done: Array  # (num_lanes,) whose run has ended or taken as many steps as it may
+    histories: Array  # of all starts, (num_starts, max_steps + 1), or (num_starts, 0) where they are not kept
     useful: Array  # lane steps that advanced a start
     paid: Array  # lane steps
 
 
-def _over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:
-    """Return `function` over a leading axis of lanes; a single lane is spared vmap, which would pay both sides of a cond."""
-    if num_lanes > 1:
-        return jax.vmap(function)
+class _Queue(NamedTuple):
+    runs: Run  # of all starts, stacked
+    lanes: _Lanes
+    next_place: Array  # the first place in the queue that no lane has taken
 
-    def alone(*trees: PyTree) -> PyTree:
-        first = jax.tree.map(lambda leaf: leaf[0], trees)
-        return jax.tree.map(lambda leaf: leaf[None], function(*first))
+
+Step = Callable[[Run, PyTree, Array], Run]
+
+
+def _over_lanes(step: Step, problem: Problem, num_lanes: int) -> Step:
+    """Return `step` over a leading axis of lanes; a single lane is spared vmap, which would pay both sides of a cond."""
+    axes = 0, 0 if problem.own_data else None, 0 if problem.own_weights else None
+    if num_lanes > 1:
+        return jax.vmap(step, in_axes=axes)
+
+    def alone(*trees: PyTree) -> Run:
+        first = [tree if axis is None else pick(tree, jnp.asarray(0)) for tree, axis in zip(trees, axes, strict=True)]
+        return jax.tree.map(lambda leaf: leaf[None], step(*first))
 
     return alone
 
 
-def _work(step: Callable[[Run, Array], Run], queue: _Queue, to_run: Array, limit: Array) -> _Queue:
-    """Advance the starts marked in `to_run` until each has ended or has taken `limit` steps; `step` is told which start."""
-    num_restarts, num_lanes = to_run.shape[0], queue.starts.shape[0]
-    places_taken = jnp.cumsum(to_run, dtype=jnp.int32)
+def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int) -> _Queue:
+    """Advance the starts marked in `to_run` until each has ended or has taken `limit` steps."""
+    num_starts, num_lanes = to_run.shape[0], queue.lanes.starts.shape[0]
+    in_turn = jnp.nonzero(to_run, size=num_starts, fill_value=num_starts)[0].astype(jnp.int32)
 
     def take(places: Array) -> Array:
-        """Return the starts at these places of the queue; num_restarts beyond its end."""
-        return (places_taken[None, :] <= places[:, None]).sum(1, dtype=jnp.int32)
+        """Return the starts at these places of the queue; num_starts beyond its end."""
+        return in_turn.at[places].get(mode="fill", fill_value=num_starts)
 
-    def body(queue: _Queue) -> _Queue:
-        before = queue.lanes
-        after = _over_lanes(step, num_lanes)(queue.lanes, jnp.minimum(queue.starts, num_restarts - 1))
-        busy = queue.starts < num_restarts
-        done = busy & ((after.status != Status.RUNNING) | (after.num_steps >= limit))
-        leaving = jnp.where(done, queue.starts, num_restarts)[None, :] == jnp.arange(num_restarts, dtype=jnp.int32)[:, None]
-        runs = choose(leaving.any(1), pick(after, leaving.argmax(1)), queue.runs)
-        starts = jnp.where(done, take(queue.next_place + jnp.cumsum(done, dtype=jnp.int32) - 1), queue.starts)
+    def until_one_ends(lanes: _Lanes) -> _Lanes:
+        data, weights = problem.of(jnp.minimum(lanes.starts, num_starts - 1) // per_group)
+        busy = lanes.starts < num_starts
+
+        def body(lanes: _Lanes) -> _Lanes:
+            before = lanes.runs
+            after = _over_lanes(step, problem, num_lanes)(before, data, weights)
+            histories = lanes.histories
+            if histories.shape[1]:
+                histories = histories.at[lanes.starts, before.num_steps].set(recorded(before, after), mode="drop")
+            return lanes._replace(
+                runs=after,
+                done=busy & ((after.status != Status.RUNNING) | (after.num_steps >= limit)),
+                histories=histories,
+                useful=lanes.useful + busy.sum(dtype=jnp.int32),
+                paid=lanes.paid + num_lanes,
+            )
+
+        return lax.while_loop(lambda lanes: ~lanes.done.any(), body, lanes)
+
+    def exchange(queue: _Queue) -> _Queue:
+        lanes = until_one_ends(queue.lanes)
+        leaving = jnp.where(lanes.done, lanes.starts, num_starts)
+        runs = jax.tree.map(lambda all, some: all.at[leaving].set(some, mode="drop"), queue.runs, lanes.runs)
+        starts = jnp.where(lanes.done, take(queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1), lanes.starts)
         return _Queue(
             runs=runs,
-            histories=queue.histories.at[queue.starts, before.num_steps].set(recorded(before, after), mode="drop"),
-            lanes=choose(done, pick(runs, starts), after),
-            starts=starts,
-            next_place=queue.next_place + done.sum(dtype=jnp.int32),
-            useful=queue.useful + busy.sum(dtype=jnp.int32),
-            paid=queue.paid + num_lanes,
+            lanes=lanes._replace(
+                runs=choose(lanes.done, pick(runs, starts), lanes.runs), starts=starts, done=jnp.zeros_like(lanes.done)
+            ),
+            next_place=queue.next_place + lanes.done.sum(dtype=jnp.int32),
         )
 
     starts = take(jnp.arange(num_lanes, dtype=jnp.int32))
-    queue = queue._replace(starts=starts, lanes=pick(queue.runs, starts), next_place=jnp.asarray(num_lanes, jnp.int32))
-    return lax.while_loop(lambda queue: (queue.starts < num_restarts).any(), body, queue)
+    lanes = queue.lanes._replace(runs=pick(queue.runs, starts), starts=starts)
+    queue = queue._replace(lanes=lanes, next_place=jnp.asarray(num_lanes, jnp.int32))
+    return lax.while_loop(lambda queue: (queue.lanes.starts < num_starts).any(), exchange, queue)
 
 
 def _standing(runs: Run) -> Array:
@@ -88,11 +131,9 @@ def _standing(runs: Run) -> Array:
     return jnp.where(sound, runs.value, -jnp.inf)
 
 
-def _rank(values: Array) -> Array:
-    """Return how many values stand before each: those that are higher, and equal ones of lower index."""
-    index = jnp.arange(values.shape[0])
-    before = (values[None, :] > values[:, None]) | ((values[None, :] == values[:, None]) & (index[None, :] < index[:, None]))
-    return before.sum(1, dtype=jnp.int32)
+def _ranks(values: Array) -> Array:
+    """Return how many of its row stand before each value: those that are higher, and equal ones to its left."""
+    return jnp.argsort(jnp.argsort(-values, axis=-1, stable=True), axis=-1).astype(jnp.int32)
 
 
 def _give_up(runs: Run) -> Run:
@@ -117,53 +158,57 @@ def _best(values: Array, status: Array) -> Array:
 
 
 def race(
-    model: Model, solver: Solver, course: Course, starts: PyTree, data: PyTree, weights: Array, tol: Array
+    model: Model, solver: Solver, course: Course, starts: PyTree, num_groups: int, problem: Problem, tol: Array
 ) -> tuple[Fit, Array, Array]:
-    """Return the Fits of all starts, stacked; the index of the best of them; and steps needed / steps paid.
+    """Return the Fits of all starts, stacked; the place in it of each group's best (groups,); and steps needed / steps paid.
 
-    starts: params stacked along a leading axis; weights (n,) of all, or (starts, n) of each.
+    starts: params stacked along a leading axis, those of a group side by side, as many for each.
     """
     num_starts = jax.tree.leaves(starts)[0].shape[0]
-    num_continued, short_steps, max_steps, num_lanes = course
+    per_group, dtype = num_starts // num_groups, problem.weights.dtype
 
-    def weights_of(start: Array) -> Array:
-        return weights if weights.ndim == 1 else weights[start]
+    def step(run: Run, data: PyTree, weights: Array) -> Run:
+        return advance(model, solver, run, data, weights, tol, course.max_steps)
 
-    def step(run: Run, start: Array) -> Run:
-        return advance(model, solver, run, data, weights_of(start), tol, max_steps)
+    def grouped(values: Array) -> Array:
+        return values.reshape(num_groups, per_group)
+
+    def unsettled(runs: Run, turn: Array) -> Array:
+        """Tell which groups are due a further round: both first ones, and more while none that may win has ended but one could."""
+        sound, ended = grouped(_standing(runs) > -jnp.inf), grouped(runs.status != Status.RUNNING)
+        return (turn < 2) | (~(sound & ended).any(1) & (sound & ~ended).any(1))
 
     def next_round(carry: tuple[_Queue, Array]) -> tuple[_Queue, Array]:
         """In round 0 run all starts a short way; in round r run the r · num_continued most promising to their ends."""
         queue, turn = carry
-        count = jnp.where(turn == 0, num_starts, turn * num_continued)
-        limit = jnp.where(turn == 0, short_steps, max_steps + 1)
-        to_run = (queue.runs.status == Status.RUNNING) & (_rank(_standing(queue.runs)) < count)
-        return _work(step, queue, to_run, limit), turn + 1
+        count = jnp.where(turn == 0, per_group, turn * course.num_continued)
+        limit = jnp.where(turn == 0, course.short_steps, course.max_steps + 1)
+        due = (_ranks(grouped(_standing(queue.runs))) < count) & unsettled(queue.runs, turn)[:, None]
+        to_run = (queue.runs.status == Status.RUNNING) & due.ravel()
+        return _work(step, problem, queue, to_run, limit, per_group), turn + 1
 
-    def unsettled(carry: tuple[_Queue, Array]) -> Array:
-        """Whether a further round is due: both first ones, and more while none that may win has ended but one still could."""
-        queue, turn = carry
-        sound = _standing(queue.runs) > -jnp.inf
-        ended = queue.runs.status != Status.RUNNING
-        return (turn < 2) | (~(sound & ended).any() & (sound & ~ended).any())
+    def begin(params: PyTree, group: Array) -> Run:
+        return start_run(model, solver, params, problem.of(group)[1])
 
-    def begin(params: PyTree, start: Array) -> Run:
-        return start_run(model, solver, params, weights_of(start))
+    def end(run: Run, history: Array, group: Array) -> Fit:
+        return finish(model, run, history, *problem.of(group), tol)
 
-    def end(run: Run, history: Array, start: Array) -> Fit:
-        return finish(model, run, history, data, weights_of(start), tol)
-
-    check_steps(model, jax.tree.map(lambda leaf: leaf[0], starts), data, weights_of(jnp.asarray(0)))
-    places = jnp.arange(num_starts, dtype=jnp.int32)
-    runs = jax.vmap(begin)(starts, places)
-    zero, lanes = jnp.asarray(0, jnp.int32), jnp.zeros(num_lanes, jnp.int32)
-    histories = jnp.full((num_starts, max_steps + 1), jnp.nan, weights.dtype)
-    queue = _Queue(runs, histories, pick(runs, lanes), lanes, zero, zero, zero)
-    first = jnp.asarray(0 if num_continued < num_starts else 1, jnp.int32)
-    queue, _ = lax.while_loop(unsettled, next_round, (queue, first))
+    groups = jnp.arange(num_starts, dtype=jnp.int32) // per_group
+    check_steps(model, jax.tree.map(lambda leaf: leaf[0], starts), *problem.of(groups[0]))
+    runs = jax.vmap(begin)(starts, groups)
+    idle = jnp.full(course.num_lanes, num_starts, jnp.int32)
+    histories = jnp.full((num_starts, course.max_steps + 1 if course.keep_histories else 0), jnp.nan, dtype)
+    zero = jnp.asarray(0, jnp.int32)
+    lanes = _Lanes(pick(runs, idle), idle, idle < 0, histories, zero, zero)
+    first = jnp.asarray(0 if course.num_continued < per_group else 1, jnp.int32)
+    queue, _ = lax.while_loop(
+        lambda carry: unsettled(carry[0].runs, carry[1]).any(), next_round, (_Queue(runs, lanes, zero), first)
+    )
     runs = _give_up(queue.runs)
     if model.exact:
-        fits = jax.vmap(end)(runs, queue.histories, places)
-    else:
-        fits = lax.map(lambda ended: end(*ended), (runs, queue.histories, places))  # one at a time: probes cost E-steps
-    return fits, _best(runs.value, fits.status), queue.useful / queue.paid
+        fits = jax.vmap(end)(runs, queue.lanes.histories, groups)
+    else:  # one at a time: probes cost E-steps
+        fits = lax.map(lambda ended: end(*ended), (runs, queue.lanes.histories, groups))
+    first_of_group = per_group * jnp.arange(num_groups, dtype=jnp.int32)
+    best = first_of_group + jax.vmap(_best)(grouped(runs.value), grouped(fits.status)).astype(jnp.int32)
+    return fits, best, queue.lanes.useful / queue.lanes.paid

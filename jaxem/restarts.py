@@ -13,13 +13,14 @@ from jaxem.blocks import by_default_in_blocks, observations_per_row
 from jaxem.boundary import as_key, check_data, check_params
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, race
+from jaxem.race import Course, Problem, race
 from jaxem.solvers import Solver, em
 from jaxem.stopping import Status
-from jaxem.trees import num_rows
+from jaxem.trees import num_rows, pick
 
 ROWS_AT_ONCE = {"cpu": 1 << 12}
 ACCELERATOR_ROWS_AT_ONCE = 1 << 22
+MOST_HISTORY = 1 << 23  # numbers that the histories of all starts may take unasked
 SAME = 1e-3  # nats within which two log-likelihoods are the same maximum, or
 ROUNDING = 16  # ulps of them
 
@@ -36,7 +37,7 @@ class Restarts(NamedTuple):
     >>> print(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     Restarts: 8 starts, 8 CONVERGED; 8 reached the best log-likelihood.
       best: CONVERGED, a stationary point: what remains to be gained is within the tolerance, or cannot be told from rounding.
-      log-likelihood -1130.264 after 7 steps, 8 E-steps
+      log-likelihood -1130.264 after 6 steps, 7 E-steps
     """
 
     best: Fit
@@ -88,6 +89,7 @@ def fit_restarts(
     tol: float = 1e-8,
     max_steps: int = 10_000,
     num_lanes: int | None = None,
+    keep_histories: bool | None = None,
 ) -> Restarts:
     """Fit `model` from `num_restarts` random starts; short runs of `short_steps` steps choose which go on.
 
@@ -99,7 +101,8 @@ def fit_restarts(
     next most promising go on as well.
     The em-EM strategy of Biernacki, Celeux & Govaert (2003), §3.2.
 
-    `num_lanes` runs step together; None chooses by the number of observations.
+    `num_lanes` runs step together; None chooses by the number of observations. `keep_histories` says whether each Fit has
+    its history, of max_steps + 1 numbers, or one of none, (0,); None keeps them while all together are at most 2^23.
     Raises ValueError as `fit` does, for a model without `init` and no `starts`, for what is no key, and for counts below one.
 
     >>> import jaxem
@@ -122,7 +125,8 @@ def fit_restarts(
         raise ValueError(f"num_continued must not exceed num_restarts={num_restarts}, got {num_continued}.")
     short_steps = min(at_least_one("short_steps", short_steps), max_steps)
     lanes = at_least_one("num_lanes", default_num_lanes(model, data) if num_lanes is None else num_lanes)
-    course = Course(num_continued, short_steps, max_steps, min(lanes, num_restarts))
+    keep = num_restarts * (max_steps + 1) <= MOST_HISTORY if keep_histories is None else bool(keep_histories)
+    course = Course(num_continued, short_steps, max_steps, min(lanes, num_restarts), keep)
     in_blocks = by_default_in_blocks(model, data)
     return _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
 
@@ -159,6 +163,6 @@ def _search(
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
 
     if starts is None:
-        starts = lax.map(begin, jax.random.split(key, num_restarts))
-    fits, best, efficiency = race(model, solver, course, starts, data, weights, tol)
-    return Restarts(jax.tree.map(lambda leaf: leaf[best], fits), fits, efficiency)
+        starts = lax.map(begin, jax.random.split(key, num_restarts), batch_size=course.num_lanes)
+    fits, best, efficiency = race(model, solver, course, starts, 1, Problem(data, weights), tol)
+    return Restarts(pick(fits, best[0]), fits, efficiency)

@@ -225,7 +225,7 @@ def own_model_on_the_simplex(dtype):
 
 def drawn(model, data):
     """Return the model with a start of its own, drawn by the program that the checks draw starts by: compiled once."""
-    return model, starting(model, jax.random.key(1), *check_data(model, data)), data
+    return model, starting(model, jax.random.key(1), *jax.device_get(check_data(model, data))), data
 
 
 def gaussian(covariance, num_components, dim, scale=1.0, dtypes=BOTH):

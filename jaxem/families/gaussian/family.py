@@ -18,6 +18,7 @@ from jax import Array, lax
 from jaxem import constraints
 from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced, look
 from jaxem.families.gaussian.forms import FORMS
+from jaxem.matrices import cholesky
 from jaxem.model import Family
 from jaxem.numerics import LOG_2PI, lowest, positive
 from jaxem.seeds import column_variances
@@ -169,7 +170,7 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
 
     def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array:
         noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
-        factors = jnp.linalg.cholesky(full_covariances(covariance, params))
+        factors = cholesky(full_covariances(covariance, params))[0]
 
         def shape(k: Array, rows: Array) -> Array:
             return jnp.where((labels == k)[:, None], noise @ factors[k].T, rows)

@@ -8,7 +8,7 @@ unconstrained one to the bit.
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.numerics import is_positive_definite
+from jaxem.matrices import eigh, is_positive_definite
 
 DROWNED = 4.0  # ulps of its trace below which an eigenvalue of a matrix is rounding
 
@@ -34,7 +34,7 @@ def hold_matrices(covariance: Array, total: Array, floor: float | None) -> tuple
     held = ~is_positive_definite(covariance / scale - least * identity)
 
     def raised() -> Array:
-        values, vectors = jnp.linalg.eigh(covariance / scale)
+        values, vectors = eigh(covariance / scale)
         lifted = (vectors * jnp.maximum(values, least[..., 0])[..., None, :]) @ vectors.mT * scale
         return jnp.where(held[..., None, None], lifted, covariance)
 

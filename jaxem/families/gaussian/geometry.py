@@ -12,7 +12,8 @@ from jax import Array
 
 from jaxem.families.gaussian.distances import moments as coordinate_moments
 from jaxem.families.gaussian.distances import square_distances
-from jaxem.numerics import LOG_2PI, factor, positive, symmetric
+from jaxem.matrices import factor
+from jaxem.numerics import LOG_2PI, positive, symmetric
 
 Moments = Callable[[Array], tuple[Array, Array]]  # responsibilities (n, k) -> shift (k, d) and scatter
 
