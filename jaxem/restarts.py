@@ -163,6 +163,7 @@ def _search(
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
 
     if starts is None:
-        starts = lax.map(begin, jax.random.split(key, num_restarts), batch_size=course.num_lanes)
+        at_once = next(size for size in range(course.num_lanes, 0, -1) if num_restarts % size == 0)  # else compiled twice
+        starts = lax.map(begin, jax.random.split(key, num_restarts), batch_size=at_once)
     fits, best, efficiency = race(model, solver, course, starts, 1, Problem(data, weights), tol)
     return Restarts(pick(fits, best[0]), fits, efficiency)

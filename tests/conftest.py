@@ -1,5 +1,7 @@
 """Strict settings for every test: float64 on, no silent promotion of ranks or dtypes; pytest makes warnings errors."""
 
+import gc
+import itertools
 import json
 import os
 import subprocess
@@ -20,6 +22,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time of these tests is compilation
 jax.config.update("jax_traceback_in_locations_limit", 0)  # programs that do not say which lines they come from are made faster
+
+
+gc.set_threshold(100_000)  # traces are many small objects, few of them in circles
 
 
 def pytest_configure(config):
@@ -44,11 +49,11 @@ def read_csv(name):
 
 
 @pytest.fixture(autouse=True)
-def forget_compiled_functions():
+def forget_compiled_functions(tests_run=itertools.count()):
     """Thousands of compiled functions in one process run into Linux's limit of 65 530 memory maps, which ends it."""
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+    if next(tests_run) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
 
 
