@@ -12,6 +12,8 @@ from jaxem.bound import lower_bound as lower_bound
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
 from jaxem.criteria import num_free_parameters as num_free_parameters
+from jaxem.each import Each as Each
+from jaxem.each import fit_each as fit_each
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
 from jaxem.gradient import gradient_m_step as gradient_m_step
@@ -33,6 +35,7 @@ from jaxem.trees import Shared as Shared
 
 __version__ = "0.1.0"
 __all__ = [
+    "Each",
     "Family",
     "Fit",
     "Mixture",
@@ -50,6 +53,7 @@ __all__ = [
     "em",
     "families",
     "fit",
+    "fit_each",
     "fit_restarts",
     "from_log_joint",
     "gradient_m_step",

@@ -69,11 +69,11 @@ def cholesky(matrix: Array) -> tuple[Array, Array]:
 
 @cholesky.defjvp
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """dL = L Φ, dL⁻¹ = -Φ L⁻¹, with Φ the lower triangle of L⁻¹ dΣ L⁻ᵀ, its diagonal halved (Smith 1995)."""
+    """DL = L Φ, dL⁻¹ = -Φ L⁻¹, with Φ the lower triangle of L⁻¹ dΣ L⁻ᵀ, its diagonal halved (Smith 1995)."""
     lower, inverse = cholesky(*primals)
     (change,) = tangents
     whole = inverse @ (0.5 * (change + change.mT)) @ inverse.mT
-    half = jnp.tril(whole) - 0.5 * whole * jnp.eye(whole.shape[-1], dtype=whole.dtype)
+    half = 0.5 * (jnp.tril(whole) + jnp.tril(whole, -1))
     return (lower, inverse), (lower @ half, -half @ inverse)
 
 

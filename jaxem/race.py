@@ -6,7 +6,7 @@ problem, one for each data set where there are many. A group may have data and w
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +174,7 @@ def race(
         return values.reshape(num_groups, per_group)
 
     def unsettled(runs: Run, turn: Array) -> Array:
-        """Tell which groups are due a further round: both first ones, and more while none that may win has ended but one could."""
+        """Tell which groups are due a further round: both first ones, and more while none ended that may win but one could."""
         sound, ended = grouped(_standing(runs) > -jnp.inf), grouped(runs.status != Status.RUNNING)
         return (turn < 2) | (~(sound & ended).any(1) & (sound & ~ended).any(1))
 

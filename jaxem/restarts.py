@@ -66,13 +66,13 @@ def num_reached(restarts: Restarts) -> int:
     8
     """
     best = restarts.best.log_likelihood
-    near = float(best) - same_maximum(best)
+    near = best - same_maximum(best)
     return int(((restarts.fits.status == Status.CONVERGED) & (restarts.fits.log_likelihood >= near)).sum())
 
 
-def same_maximum(log_likelihood: Array) -> float:
+def same_maximum(log_likelihood: Array) -> Array:
     """Return the distance in nats within which log-likelihoods near this one are taken for the same maximum."""
-    return max(SAME, ROUNDING * float(jnp.finfo(log_likelihood.dtype).eps) * abs(float(log_likelihood)))
+    return jnp.maximum(SAME, ROUNDING * jnp.finfo(log_likelihood.dtype).eps * jnp.abs(log_likelihood))
 
 
 def fit_restarts(
@@ -116,19 +116,31 @@ def fit_restarts(
     if starts is None:
         require(model, "init")
         key = as_key(key)
-        num_restarts = at_least_one("num_restarts", num_restarts)
     else:
         starts = check_starts(model, starts, data, weights)
         key, num_restarts = jax.random.key(0), jax.tree.leaves(starts)[0].shape[0]
+    lanes = default_num_lanes(model, data) if num_lanes is None else num_lanes
+    num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories)
+    in_blocks = by_default_in_blocks(model, data)
+    return _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
+
+
+def plan(
+    num_restarts: Any, num_continued: Any, short_steps: Any, max_steps: int, num_lanes: Any, keep_histories: bool | None
+) -> tuple[int, Course]:
+    """Return the number of starts and how far they run; ValueError for counts below one, or more that go on than there are."""
+    num_restarts = at_least_one("num_restarts", num_restarts)
     num_continued = at_least_one("num_continued", max(1, num_restarts // 4) if num_continued is None else num_continued)
     if num_continued > num_restarts:
         raise ValueError(f"num_continued must not exceed num_restarts={num_restarts}, got {num_continued}.")
-    short_steps = min(at_least_one("short_steps", short_steps), max_steps)
-    lanes = at_least_one("num_lanes", default_num_lanes(model, data) if num_lanes is None else num_lanes)
+    short_steps, num_lanes = at_least_one("short_steps", short_steps), at_least_one("num_lanes", num_lanes)
     keep = num_restarts * (max_steps + 1) <= MOST_HISTORY if keep_histories is None else bool(keep_histories)
-    course = Course(num_continued, short_steps, max_steps, min(lanes, num_restarts), keep)
-    in_blocks = by_default_in_blocks(model, data)
-    return _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
+    return num_restarts, Course(num_continued, min(short_steps, max_steps), max_steps, min(num_lanes, num_restarts), keep)
+
+
+def evenly(num: int, most: int) -> int:
+    """Return the largest part of `num`, at most `most`, that divides it: a rest would be compiled apart."""
+    return next(size for size in range(min(num, most), 0, -1) if num % size == 0)
 
 
 def default_num_lanes(model: Model, data: PyTree) -> int:
@@ -163,7 +175,7 @@ def _search(
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
 
     if starts is None:
-        at_once = next(size for size in range(course.num_lanes, 0, -1) if num_restarts % size == 0)  # else compiled twice
-        starts = lax.map(begin, jax.random.split(key, num_restarts), batch_size=at_once)
+        keys = jax.random.split(key, num_restarts)
+        starts = lax.map(begin, keys, batch_size=evenly(num_restarts, course.num_lanes))
     fits, best, efficiency = race(model, solver, course, starts, 1, Problem(data, weights), tol)
     return Restarts(pick(fits, best[0]), fits, efficiency)

@@ -13,7 +13,7 @@ FLOORS = [
     {"families"},
     {"blocks", "gradient", "boundary"},
     {"models"},
-    {"fitting", "starts", "race", "restarts"},
+    {"fitting", "starts", "race", "restarts", "each"},
     {"bound", "criteria", "testing"},
     {"shell", "__init__", "__main__"},
 ]

@@ -47,9 +47,9 @@ def test_what_has_no_factor_is_told_apart_matrix_by_matrix(dim):
 
 @pytest.mark.parametrize("dim", SIZES)
 def test_first_and_second_derivatives_are_those_of_the_determinant_and_the_inverse(dim):
-    """∇ log|Σ| = Σ⁻¹, and its derivative along V is -Σ⁻¹ V Σ⁻¹; in reverse mode, under vmap, twice."""
+    """∇ log|Σ| = Σ⁻¹, and its derivative along V is -Σ⁻¹ V Σ⁻¹; in reverse mode, twice."""
     sigma, along = matrices(dim)[0], matrices(dim)[1]
-    slope = jax.vmap(jax.grad(lambda x: factor(x)[2]))
+    slope = jax.grad(lambda x: factor(x)[2].sum())
     inverse = np.linalg.inv(sigma)
     np.testing.assert_allclose(slope(sigma), inverse, rtol=1e-9, atol=1e-9 * np.abs(inverse).max())
     received, expected = jax.jvp(slope, (sigma,), (along,))[1], -inverse @ along @ inverse
@@ -69,7 +69,7 @@ def test_derivatives_of_both_factors_are_those_of_jax(dim):
         assert_same(received, tuple(expected), 1e-9)
         weights = jax.tree.map(jnp.cos, function(sigma))
         received, expected = (
-            jax.grad(lambda x, f=f: sum(jnp.vdot(w, part) for w, part in zip(weights, f(x), strict=True)))(sigma)
+            jax.grad(lambda x, f=f, ws=weights: sum(jnp.vdot(w, part) for w, part in zip(ws, f(x), strict=True)))(sigma)
             for f in (function, other)
         )
         assert_same(received + received.T, expected + expected.T, 1e-8)

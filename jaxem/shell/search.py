@@ -84,7 +84,7 @@ def _candidate(covariance: str, num_components: int, restarts: Restarts, x: Arra
         np.asarray(families.full_covariances(covariance, best.params.components)),
         bic(model, best, x),
         num_reached(restarts),
-        same_maximum(best.log_likelihood),
+        float(same_maximum(best.log_likelihood)),
         statuses,
         np.asarray(restarts.fits.num_steps),
     )

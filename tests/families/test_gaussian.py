@@ -112,16 +112,6 @@ def test_affine_maps_of_the_data_map_the_fit():
     np.testing.assert_allclose(received.history, expected.history - jacobian, rtol=1e-10)
 
 
-def primitives(jaxpr, *, inside_cond):
-    """The names of all primitives in a jaxpr, those of the branches of a cond only on demand."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        if equation.primitive.name != "cond" or inside_cond:
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda node: hasattr(node, "jaxpr")):
-                if hasattr(inner, "jaxpr"):
-                    yield from primitives(inner.jaxpr, inside_cond=inside_cond)
-
-
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_in_float32_a_start_five_thousand_deviations_away_finds_the_variances(form):
     """About the old mean squares have no digits left for the variances; the next step takes them from nearer by."""
