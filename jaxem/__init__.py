@@ -9,6 +9,7 @@ from jaxem import starts as initialize
 from jaxem import testing as testing
 from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
+from jaxem.buckets import exact_shapes as exact_shapes
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
 from jaxem.criteria import num_free_parameters as num_free_parameters
@@ -51,6 +52,7 @@ __all__ = [
     "constraints",
     "datasets",
     "em",
+    "exact_shapes",
     "families",
     "fit",
     "fit_each",

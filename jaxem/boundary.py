@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced, look
+from jaxem.buckets import pad
 from jaxem.model import Family, Model, Prepare, PyTree
 from jaxem.trees import map_rows, rows_of, unit_weights
 
@@ -78,26 +79,45 @@ def ready(prepare: Prepare | None, data: PyTree) -> PyTree:
     return prepare(data, None) if prepare else as_rows(data)
 
 
-def ready_to_learn(prepare: Prepare | None, data: PyTree, weights: Any) -> tuple[PyTree, Array]:
-    """Return data as `prepare` has them and weights in their dtype, one each for None; else raise ValueError."""
+def ready_to_look(prepare: Prepare | None, data: PyTree, padded: bool) -> tuple[PyTree, int]:
+    """Return data as `prepare` has them, `padded` so that others share their program, and how many rows they had."""
+    data = as_arrays(data)
+    count = _count_rows(data)
+    return ready(prepare, pad(data)[0] if padded else data), count
+
+
+def may_be_padded(model: Model) -> bool:
+    """Tell whether a model is known to obey law 1, as built ones do whose statistics are sums over rows."""
+    return getattr(model.e_step, "in_blocks", False)
+
+
+def ready_to_learn(prepare: Prepare | None, data: PyTree, weights: Any, padded: bool = False) -> tuple[PyTree, Array]:
+    """Return data as `prepare` has them and weights in their dtype, one each for None; else raise ValueError.
+
+    `padded` by absent rows, so that data of about one size share their programs.
+    """
     data = as_arrays(data)
     num_rows = _count_rows(data)
-    given = jnp.ones(num_rows) if weights is None else check_weights(weights, num_rows)
+    given = np.ones(num_rows) if weights is None else check_weights(weights, num_rows)
+    all_present = is_traced(given) or bool((np.asarray(given) > 0).all())
+    if padded:
+        data, given = pad(data, given)
+    given = jnp.asarray(given)
     data = prepare(data, given) if prepare else as_rows(data)
-    expected = unit_weights(data)
-    return (data, expected) if weights is None else (_without_absent(data, given), given.astype(expected.dtype))
+    return data if all_present else _without_absent(data, given), given.astype(unit_weights(data).dtype)
 
 
-def check_data(model: Model, data: PyTree, weights: Any = None) -> tuple[PyTree, Array]:
-    """Return data and weights as arrays of one float dtype that `model` can be fitted to; else raise ValueError."""
+def check_data(model: Model, data: PyTree, weights: Any = None, padded: bool = False) -> tuple[PyTree, Array]:
+    """Return data and weights as arrays of one float dtype that `model` can be fitted to; else raise ValueError.
+
+    `padded` by absent rows, where the model may be.
+    """
     check_model(model)
-    return ready_to_learn(model.prepare, data, weights)
+    return ready_to_learn(model.prepare, data, weights, padded and may_be_padded(model))
 
 
 def _without_absent(data: PyTree, weights: Array) -> PyTree:
     """Return data with a present row in the place of absent ones: 0 · x is no zero where x² overflows."""
-    if is_traced(weights) or bool((np.asarray(weights) > 0).all()):
-        return data
     first = int(np.argmax(np.asarray(weights) > 0))
     absent = weights <= 0
     return map_rows(lambda leaf: jnp.where(absent.reshape(-1, *[1] * (leaf.ndim - 1)), leaf[first : first + 1], leaf), data)

@@ -4,14 +4,15 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxem import constraints
 from jaxem.arrays import as_params
-from jaxem.boundary import check_model, check_weights, ready
+from jaxem.boundary import check_model, check_weights, may_be_padded, ready_to_look
 from jaxem.fitting import Fit, observations
 from jaxem.model import Model, PyTree
-from jaxem.trees import num_rows, unit_weights
+from jaxem.trees import num_rows
 
 
 def num_free_parameters(model: Model, params: PyTree) -> int:
@@ -70,7 +71,7 @@ def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     """
     _check_fit(fit)
     check_model(model)
-    data = ready(model.prepare, data)
-    counted = unit_weights(data) if weights is None else check_weights(weights, num_rows(data))
-    count = observations(model, data, counted)
+    data, rows = ready_to_look(model.prepare, data, padded=may_be_padded(model))
+    counted = np.ones(rows) if weights is None else np.asarray(check_weights(weights, rows))
+    count = observations(model, data, jnp.asarray(np.pad(counted, (0, num_rows(data) - rows))))
     return num_free_parameters(model, fit.params) * math.log(float(count)) - 2 * float(fit.log_likelihood)

@@ -260,6 +260,6 @@ def fit(
     [1.3 2.7]
     """
     max_steps = check_control(solver, tol, max_steps)
-    data, weights = check_data(model, data, weights)
+    data, weights = check_data(model, data, weights, padded=True)
     params = check_params(model, params, data, weights)
     return _fit(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, jnp.asarray(tol, weights.dtype))

@@ -112,7 +112,7 @@ def fit_restarts(
     -1130.26
     """
     max_steps = check_control(solver, tol, max_steps)
-    data, weights = check_data(model, data, weights)
+    data, weights = check_data(model, data, weights, padded=True)
     if starts is None:
         require(model, "init")
         key = as_key(key)

@@ -24,7 +24,7 @@ jax.config.update("jax_disable_most_optimizations", True)  # nearly all the time
 jax.config.update("jax_traceback_in_locations_limit", 0)  # programs that do not say which lines they come from are made faster
 
 
-gc.set_threshold(100_000)  # traces are many small objects, few of them in circles
+gc.set_threshold(50_000)  # traces are many small objects, few of them in circles
 
 
 def pytest_configure(config):
@@ -53,7 +53,7 @@ def forget_compiled_functions(tests_run=itertools.count()):
     """Thousands of compiled functions in one process run into Linux's limit of 65 530 memory maps, which ends it."""
     yield
     maps = Path("/proc/self/maps")
-    if next(tests_run) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+    if next(tests_run) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
 
 

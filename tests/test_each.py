@@ -7,7 +7,7 @@ import pytest
 import jaxem
 from jaxem import Status, families
 
-SIZES = [60, 45, 60, 30, 52]
+SIZES = [60, 57, 60, 58, 59]  # which fits alone run by one program
 
 
 def two_clusters(rng, n):

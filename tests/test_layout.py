@@ -11,7 +11,7 @@ FLOORS = [
     {"model", "constraints", "numerics", "matrices", "trees", "stopping", "seeds", "datasets"},
     {"arrays", "components", "solvers"},
     {"families"},
-    {"blocks", "gradient", "boundary"},
+    {"blocks", "gradient", "buckets", "boundary"},
     {"models"},
     {"fitting", "starts", "race", "restarts", "each"},
     {"bound", "criteria", "testing"},

@@ -9,7 +9,8 @@ from jax import Array
 
 from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_size, row_by_row, summed
-from jaxem.boundary import as_key, check_structure, ready, ready_to_learn
+from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready_to_look
+from jaxem.buckets import cut, padded_size
 from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
 from jaxem.trees import num_rows, unit_weights
@@ -73,13 +74,19 @@ def build(
 
     e_step.in_blocks = additive  # type: ignore[attr-defined]
 
+    def of_each_row(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, data: PyTree) -> PyTree:
+        params = as_params(params)
+        check_structure(constraints, params)
+        data, count = ready_to_look(prepare, data, padded=additive)
+        return cut(function(as_params(params, unit_weights(data).dtype), data), count)
+
     def posterior(params: PyTree, data: PyTree) -> PyTree:
         """Return p(z | x_n, θ) for each row; data as `fit` takes them."""
-        return q_all(*_at_the_door(prepare, constraints, params, data))
+        return of_each_row(q_all, params, data)
 
     def log_prob(params: PyTree, data: PyTree) -> Array:
         """Return log p(x_n | θ) for each row, (n,), in nats; data as `fit` takes them."""
-        return log_prob_all(*_at_the_door(prepare, constraints, params, data))
+        return of_each_row(log_prob_all, params, data)
 
     def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         """Return the statistics of a given Q, such as responsibilities (n, k); `params` only fix the centring."""
@@ -98,15 +105,16 @@ def build(
 
     def init(key: Array, data: PyTree, weights: Any = None) -> PyTree:
         """Return one random start, in the dtype of the data; weights (n,), None for one each."""
-        return begun(as_key(key), *ready_to_learn(prepare, data, weights))
+        return begun(as_key(key), *ready_to_learn(prepare, data, weights, padded=additive))
 
     def sample(key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]:
         """Return draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
         key, params = as_key(key), as_params(params)
         if hasattr(like, "__index__") and np.ndim(like) == 0:
-            return drawn(at_least_one("like", like), key, params, None)
-        data = ready(prepare, like)
-        return drawn(num_rows(data), key, params, data)
+            count = at_least_one("like", like)
+            return cut(drawn(padded_size(count), key, params, None), count)
+        data, count = ready_to_look(prepare, like, padded=additive)
+        return cut(drawn(num_rows(data), key, params, data), count)
 
     def at_the_door(data: PyTree, weights: Array | None) -> PyTree:
         """Return data as the model's functions have them; weights None for rows that are only looked at; idempotent."""
@@ -146,11 +154,3 @@ def _compiled(function: Callable[..., Any], in_blocks: Callable[..., Any] | None
 
 def _absent(*arguments: Any) -> Any:
     raise NotImplementedError
-
-
-def _at_the_door(prepare: Prepare | None, domains: PyTree, params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
-    """Return params and data as arrays of the dtype of the data."""
-    params = as_params(params)
-    check_structure(domains, params)
-    data = ready(prepare, data)
-    return as_params(params, unit_weights(data).dtype), data

@@ -198,14 +198,13 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
     x = as_floating(data)
     check_rank(x, (2,), "one row per observation, one column per dimension; data[:, None] makes one column.")
     if is_traced(x):
-        return Centred(x, Shared(lax.stop_gradient(jnp.median(_some(x), 0, keepdims=True))))
+        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.arange(x.shape[0]), x.shape[0])], 0, keepdims=True))))
     known = weights is not None and not is_traced(weights)
     present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
     low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    rows = np.flatnonzero(present)
-    some = look(lambda x: x[_some(rows)], x)
+    some = look(lambda x: x[_some(np.flatnonzero(present), x.shape[0])], x)
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
     overflows = weights is None and max(-low.min(), high.max()) > limit
@@ -225,8 +224,10 @@ def _nearest_alone(log_prob: Array, far: Array) -> Array:
     return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
 
 
-def _some(rows: Any) -> Any:
-    return rows[:: -(-rows.shape[0] // LOOKED_AT)]
+def _some(places: np.ndarray, num_rows: int) -> np.ndarray:
+    """Return some of the places, evenly; how many depends on the number of rows alone, for the sake of compilation."""
+    size = min(num_rows, LOOKED_AT)
+    return places[np.arange(size) * len(places) // size]
 
 
 def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:
