@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,9 @@ DESCRIPTION = """\
 usage: python -m jaxem [DATA.csv] [options]
 
 Fit Gaussian mixtures to the columns of a CSV file, each from many random starts, and choose the number of components by BIC.
-Without a file: the eruptions of Old Faithful."""
+Without a file: the eruptions of Old Faithful.
+
+Compiled programs are kept in ~/.cache/jaxem (or under XDG_CACHE_HOME, or JAX_COMPILATION_CACHE_DIR), for the next run."""
 
 
 class Job(NamedTuple):
@@ -218,5 +221,25 @@ def _exit(code: int) -> None:
     sys.exit(code)
 
 
+def _keep_compiled() -> None:
+    """Have JAX keep compiled programs for the next run, unless it has been told where, or the folder cannot be written."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    try:
+        folder = _cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # read-only, or no home
+        return
+    if os.access(folder, os.W_OK):
+        warnings.filterwarnings("ignore", message=".*compilation cache.*")  # a full disk: then the next run compiles again
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxem"
+
+
 if __name__ == "__main__":
+    _keep_compiled()
     _exit(main())

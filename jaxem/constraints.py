@@ -242,16 +242,21 @@ def unconstrain(constraints: PyTree, params: PyTree) -> PyTree:
 
 
 def retract(constraints: PyTree, params: PyTree) -> PyTree:
-    """Return params after a round trip through unconstrained space.
-
-    That mends rounding (a simplex sums to one again) and turns what lies outside its domain into NaN.
+    """Return params with rounding mended, an array that lies outside its domain as NaN; zeros stay zeros.
 
     >>> import jax.numpy as jnp
     >>> from jaxem import constraints
+    >>> print(constraints.retract(constraints.simplex, jnp.array([[1.0, 3.0, 0.0]])))
+    [[0.25 0.75 0.  ]]
     >>> print(constraints.retract(constraints.positive, jnp.array([1.0, -1.0])))
-    [ 1. nan]
+    [nan nan]
     """
-    return constrain(constraints, unconstrain(constraints, params))
+
+    def inside(constraint: Constraint, x: Array) -> Array:
+        mended = constraint.mend(x)
+        return jnp.where(constraint.contains(mended), mended, jnp.nan)
+
+    return each(inside, constraints, params)
 
 
 def mend(constraints: PyTree, params: PyTree) -> PyTree:

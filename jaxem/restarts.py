@@ -34,10 +34,10 @@ class Restarts(NamedTuple):
 
     >>> import jaxem
     >>> model, x = jaxem.mixture(jaxem.families.gaussian(), 2), jaxem.datasets.faithful()
-    >>> print(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
+    >>> print(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))  # doctest: +ELLIPSIS
     Restarts: 8 starts, 8 CONVERGED; 8 reached the best log-likelihood.
       best: CONVERGED, a stationary point: what remains to be gained is within the tolerance, or cannot be told from rounding.
-      log-likelihood -1130.264 after 6 steps, 7 E-steps
+      log-likelihood -1130.264 after ... steps, ... E-steps
     """
 
     best: Fit

@@ -32,6 +32,7 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput") and compiler_knows(QUICK):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
     os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # the user's stays as it is
 
 
 def compiler_knows(flags):

@@ -324,3 +324,23 @@ def test_an_interrupt_ends_quietly_with_130_while_compiled_code_runs():
     out, err = process.communicate(timeout=30)
     assert first.startswith("compiling")
     assert (process.returncode, out, err.strip()) == (130, "", "")
+
+
+def test_programs_are_kept_for_the_next_run_where_they_can_be(tmp_path):
+    """A second run finds what the first compiled, and says the same; a folder that cannot be made is no hindrance."""
+    command = [*COMMAND, "--components", "1", "--restarts", "2"]
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file in the place of a folder")
+    said = []
+    for folder in (tmp_path, tmp_path, occupied):
+        run = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"XDG_CACHE_HOME": str(folder)}
+        )
+        assert run.returncode == 0
+        assert [line.partition(",")[0] for line in run.stderr.splitlines()] == [
+            "compiling",
+            "fitted 1 of 1 numbers of components",
+        ]
+        said.append((run.stdout, sum(path.name.endswith("-cache") for path in (tmp_path / "jaxem").iterdir())))
+    assert said[0] == said[1] == said[2]
+    assert said[0][1] > 10

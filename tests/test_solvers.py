@@ -55,6 +55,20 @@ def test_an_empty_component_does_not_stop_the_jumps(empty):
     assert fit.status == Status.CONVERGED
     assert abs(fit.log_likelihood - -1989.945859883) < 1e-6
     assert fit.num_evaluations < 200
+    assert fit.params.weights[empty] == 0
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+def test_jumps_with_an_empty_component_are_those_without_it(empty):
+    x = jaxem.datasets.faithful()
+    start = jaxem.mixture(families.gaussian(), 2).init(jax.random.key(1), x)
+    padded = jax.tree.map(lambda leaf: jnp.insert(leaf, empty, leaf[0], axis=0), start)
+    padded = padded._replace(weights=jnp.insert(start.weights, empty, 0.0))
+    expected = jaxem.fit(jaxem.mixture(families.gaussian(), 2), start, x, solver=jaxem.squarem())
+    received = jaxem.fit(jaxem.mixture(families.gaussian(), 3), padded, x, solver=jaxem.squarem())
+    assert (received.status, received.num_steps) == (Status.CONVERGED, expected.num_steps)
+    assert received.params.weights[empty] == 0
+    np.testing.assert_allclose(received.history, expected.history, rtol=1e-10)
 
 
 def linear_map(evaluated):
