@@ -181,7 +181,7 @@ def check_steps(model: Model, params: PyTree, data: PyTree, weights: Array) -> N
 
 
 def as_key(key: Any) -> Array:
-    """Return one random key, of the new style or the old, or made of an int seed; ValueError for anything else."""
+    """Return one random key of the new style: one given, of either style, or made of an int seed; else ValueError."""
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key) % 2**32)
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
@@ -190,7 +190,7 @@ def as_key(key: Any) -> Array:
     if not (new or old):
         got = repr(key) if shape is None else f"an array of dtype {dtype} and shape {shape}"
         raise ValueError(f"key must be one random key, such as jax.random.key(0), or an int seed, got {got}.")
-    return key
+    return jax.random.wrap_key_data(key) if old else key
 
 
 def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> PyTree:

@@ -51,8 +51,17 @@ def _extended(leaf: Any, size: int) -> Any:
     count = len(leaf)
     if hasattr(leaf, "iloc"):
         return leaf.iloc[np.minimum(np.arange(size), count) % count]
-    leaf = np.asarray(leaf)
-    return np.concatenate([leaf, np.broadcast_to(leaf[:1], (size - count, *leaf.shape[1:]))])
+    rows = np.asarray(leaf)
+    longer = np.concatenate([rows, np.broadcast_to(rows[:1], (size - count, *rows.shape[1:]))])
+    return _at_hand_as(leaf, longer)
+
+
+def _at_hand_as(leaf: Any, rows: np.ndarray) -> Any:
+    """Return rows as an array of the kind that `leaf` is, at hand even while something else is being traced."""
+    if not isinstance(leaf, jax.Array):
+        return rows
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(rows)
 
 
 def _is_at_hand(leaf: Any) -> bool:
@@ -71,7 +80,7 @@ def pad(data: PyTree, weights: Any = None) -> tuple[PyTree, Any]:
     size = padded_size(count)
     if size == count:
         return data, weights
-    more = None if weights is None else np.pad(np.asarray(weights), (0, size - count))
+    more = None if weights is None else _at_hand_as(weights, np.pad(np.asarray(weights), (0, size - count)))
     return map_rows(lambda leaf: _extended(leaf, size), data), more
 
 
@@ -83,4 +92,4 @@ def cut(rows: PyTree, count: int) -> PyTree:
             return leaf
         return leaf[:count] if is_traced(leaf) else jax.device_put(np.asarray(leaf)[:count])
 
-    return jax.tree.map(first, rows)
+    return map_rows(first, rows)

@@ -129,7 +129,7 @@ simplex = Constraint(
     _from_simplex,
     _in_simplex,
     lambda shape: _rows(shape, 1) * (shape[-1] - 1),
-    mend=lambda p: p / p.sum(-1, keepdims=True),
+    mend=lambda p: p / jnp.abs(p.sum(-1, keepdims=True)),  # what lies outside stays there
 )
 
 
@@ -242,7 +242,9 @@ def unconstrain(constraints: PyTree, params: PyTree) -> PyTree:
 
 
 def retract(constraints: PyTree, params: PyTree) -> PyTree:
-    """Return params with rounding mended, an array that lies outside its domain as NaN; zeros stay zeros.
+    """Return params mended, shares scaled to a sum of one, and an array that then lies outside its domain as NaN.
+
+    Zeros stay zeros.
 
     >>> import jax.numpy as jnp
     >>> from jaxem import constraints

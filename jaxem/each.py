@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import as_arrays, as_rows, is_traced
+from jaxem.arrays import as_arrays, as_rows, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import as_key, check_model, ready_to_learn
+from jaxem.boundary import as_key, check_model, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race
-from jaxem.restarts import default_num_lanes, evenly, plan, same_maximum
+from jaxem.race import Course, Problem, race, random_start
+from jaxem.restarts import default_num_lanes, evenly, have_reached, plan
 from jaxem.solvers import Solver, em
 from jaxem.stopping import Status
 from jaxem.trees import pick
@@ -73,8 +73,8 @@ def fit_each(
 
     data: a pytree of arrays with leading axes (m, n); weights (m, n), None for one each. Rows of weight zero are absent,
     whatever stands in them, NaN too, so data sets may differ in size. Data set i is searched with `jax.random.split(key, m)[i]`
-    as `fit_restarts` does, whose other arguments these are. Data sets are taken in blocks, so that memory beyond the data and
-    what is returned does not grow with m; `on_progress` is told after each block how many are done.
+    as `fit_restarts` does, whose other arguments these are. Data sets are taken in blocks, so that memory beyond the data,
+    their weights and what is returned does not grow with m; `on_progress` is told after each block how many are done.
 
     Raises ValueError as `fit_restarts` does. A data set from which nothing can be learnt ends NONFINITE or DEGENERATE.
 
@@ -88,15 +88,15 @@ def fit_each(
     check_model(model)
     require(model, "init")
     key = as_key(key)
-    if is_traced(data, weights):
+    if is_traced(key, data, weights):
         raise ValueError("fit_each looks at its data and runs programs of its own: call it outside jit and vmap.")
     data, weights = _checked(model, data, weights)
     num_sets, num_rows = weights.shape
-    first = ready_to_learn(model.prepare, jax.tree.map(lambda leaf: leaf[0], data), weights[0])[0]
-    lanes = default_num_lanes(model, first) if num_lanes is None else num_lanes
+    first = ready(model.prepare, jax.tree.map(lambda leaf: leaf[0], data))
+    lanes = at_least_one("num_lanes", default_num_lanes(model, first) if num_lanes is None else num_lanes)
     num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories=False)
-    num_blocks = -(-num_sets // max(1, ROWS_IN_A_BLOCK // num_rows))
-    size = -(-num_sets // num_blocks)
+    size = _sets_in_a_block(num_sets, num_rows)
+    course = course._replace(num_lanes=min(lanes, size * num_restarts))
     keys, run, found = jax.random.split(key, num_sets), by_default_in_blocks(model, first), []
     for done in range(0, num_sets, size):
         start = min(done, num_sets - size)  # the last block slides back, to be of the same shape
@@ -126,18 +126,31 @@ def _checked(model: Model, data: PyTree, weights: Any) -> tuple[PyTree, np.ndarr
         raise ValueError("weights has NaN, infinite or negative values, needs finite weights ≥ 0.")
     if not (given > 0).any():
         raise ValueError("weights are all zero, needs a positive weight for at least one row.")
-    present = given > 0
+    given, present = given.astype(given.dtype if given.dtype.kind == "f" else float), given > 0
     if not present.all():
-        rows = np.where(present, np.arange(num_rows), present.argmax(1)[:, None])
-        some = present.any(1)  # data sets with no row at all are those of the first that has one
-        rows, sets = (
-            rows[np.where(some, np.arange(num_sets), some.argmax())],
-            np.where(some, np.arange(num_sets), some.argmax()),
-        )
+        some = present.any(1)
+        sets = np.where(some, np.arange(num_sets), some.argmax())  # one without a row gets those of the first that has one
+        rows = np.where(present, np.arange(num_rows), present.argmax(1)[:, None])[sets]
         data = jax.tree.map(lambda leaf: leaf[sets[:, None], rows], data)
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), data)
-    model.prepare(flat, None) if model.prepare else as_rows(flat)  # for what it refuses
+    size = _sets_in_a_block(num_sets, num_rows)
+    for start in range(0, num_sets, size):
+        _refuse_illegal(model, *jax.tree.map(lambda leaf, start=start: leaf[start : start + size], (data, given)))
     return data, given
+
+
+def _sets_in_a_block(num_sets: int, num_rows: int) -> int:
+    """Return how many data sets are worked on at once, about as many in each block."""
+    num_blocks = -(-num_sets // max(1, ROWS_IN_A_BLOCK // num_rows))
+    return -(-num_sets // num_blocks)
+
+
+def _refuse_illegal(model: Model, data: PyTree, weights: np.ndarray) -> None:
+    """Raise ValueError for values that no data set may have: rows of all of them are looked at as those of one."""
+    rows, given = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (data, weights))
+    if model.prepare:
+        model.prepare(rows, jnp.asarray(given) if given.any() else None)
+    else:
+        as_rows(rows)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -155,8 +168,7 @@ def _search_each(
     num_sets, dtype = len(keys), problem.weights.dtype
 
     def begin(start: tuple[Array, Array]) -> PyTree:
-        key, group = start
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), require(model, "init")(key, *problem.of(group)))
+        return random_start(model, start[0], *problem.of(start[1]))
 
     each_key = jax.vmap(partial(jax.random.split, num=num_restarts))(keys).reshape(-1)
     group = jnp.repeat(jnp.arange(num_sets, dtype=jnp.int32), num_restarts)
@@ -164,5 +176,5 @@ def _search_each(
     fits, best, _ = race(model, solver, course, starts, num_sets, problem, jnp.asarray(tol, dtype))
     winners = pick(fits, best)
     status, value = (leaf.reshape(num_sets, num_restarts) for leaf in (fits.status, fits.log_likelihood))
-    near = (winners.log_likelihood - same_maximum(winners.log_likelihood))[:, None]
-    return Each(winners, status, ((status == Status.CONVERGED) & (value >= near)).sum(1, dtype=jnp.int32))
+    reached = have_reached(winners.log_likelihood[:, None], status, value)
+    return Each(winners, status, reached.sum(1, dtype=jnp.int32))

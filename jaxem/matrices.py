@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import solve_triangular
 
+from jaxem.numerics import in_full_precision, symmetric
+
 MOST_UNROLLED = 4  # columns up to which arithmetic is faster than a call, and soon compiled
 
 
@@ -42,7 +44,7 @@ def _eigh_by_lapack(matrix: Array) -> tuple[Array, Array]:
 
 def _by_entries(matrix: Array) -> tuple[Array, Array]:
     """Return L, column by column, and its inverse, row by row, from Cholesky's formulas written out entry by entry."""
-    dim = matrix.shape[-1]
+    dim, matrix = matrix.shape[-1], symmetric(matrix)
     zero = jnp.zeros_like(matrix[..., 0, 0])
     lower = [[zero] * dim for _ in range(dim)]
     inverse = [[zero] * dim for _ in range(dim)]
@@ -68,11 +70,12 @@ def cholesky(matrix: Array) -> tuple[Array, Array]:
 
 
 @cholesky.defjvp
+@in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """DL = L Φ, dL⁻¹ = -Φ L⁻¹, with Φ the lower triangle of L⁻¹ dΣ L⁻ᵀ, its diagonal halved (Smith 1995)."""
     lower, inverse = cholesky(*primals)
     (change,) = tangents
-    whole = inverse @ (0.5 * (change + change.mT)) @ inverse.mT
+    whole = inverse @ symmetric(change) @ inverse.mT
     half = 0.5 * (jnp.tril(whole) + jnp.tril(whole, -1))
     return (lower, inverse), (lower @ half, -half @ inverse)
 
@@ -84,11 +87,12 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
 
 
 @eigh.defjvp
+@in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """dλ_i = v_iᵀ dA v_i, dv_i = Σ_j≠i v_j v_jᵀ dA v_i / (λ_i - λ_j), without the terms of equal eigenvalues."""
     values, vectors = eigh(*primals)
     (change,) = tangents
-    turned = vectors.mT @ (0.5 * (change + change.mT)) @ vectors
+    turned = vectors.mT @ symmetric(change) @ vectors
     gaps = values[..., None, :] - values[..., :, None]
     mixing = jnp.where(gaps == 0, 0, turned / jnp.where(gaps == 0, 1, gaps))
     return (values, vectors), (jnp.diagonal(turned, axis1=-2, axis2=-1), vectors @ mixing)

@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from jaxem.boundary import check_steps
 from jaxem.fitting import Fit, Run, advance, finish, recorded, start_run
-from jaxem.model import Model, PyTree
+from jaxem.model import Model, PyTree, require
 from jaxem.solvers import Solver
 from jaxem.stopping import Status
 from jaxem.trees import choose, pick
@@ -157,6 +157,11 @@ def _best(values: Array, status: Array) -> Array:
     return jnp.argmax(jnp.where(eligible, values, -jnp.inf))
 
 
+def random_start(model: Model, key: Array, data: PyTree, weights: Array) -> PyTree:
+    """Return what `init` draws, in the dtype of the weights."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
+
+
 def race(
     model: Model, solver: Solver, course: Course, starts: PyTree, num_groups: int, problem: Problem, tol: Array
 ) -> tuple[Fit, Array, Array]:
@@ -211,4 +216,4 @@ def race(
         fits = lax.map(lambda ended: end(*ended), (runs, queue.lanes.histories, groups))
     first_of_group = per_group * jnp.arange(num_groups, dtype=jnp.int32)
     best = first_of_group + jax.vmap(_best)(grouped(runs.value), grouped(fits.status)).astype(jnp.int32)
-    return fits, best, queue.lanes.useful / queue.lanes.paid
+    return fits, best, queue.lanes.useful / jnp.maximum(queue.lanes.paid, 1)

@@ -13,7 +13,7 @@ from jaxem.blocks import by_default_in_blocks, observations_per_row
 from jaxem.boundary import as_key, check_data, check_params
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race
+from jaxem.race import Course, Problem, race, random_start
 from jaxem.solvers import Solver, em
 from jaxem.stopping import Status
 from jaxem.trees import num_rows, pick
@@ -65,9 +65,13 @@ def num_reached(restarts: Restarts) -> int:
     >>> jaxem.num_reached(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     8
     """
-    best = restarts.best.log_likelihood
-    near = best - same_maximum(best)
-    return int(((restarts.fits.status == Status.CONVERGED) & (restarts.fits.log_likelihood >= near)).sum())
+    fits = restarts.fits
+    return int(have_reached(restarts.best.log_likelihood, fits.status, fits.log_likelihood).sum())
+
+
+def have_reached(best: Array, status: Array, log_likelihood: Array) -> Array:
+    """Tell which fits ended CONVERGED at the log-likelihood `best`."""
+    return (status == Status.CONVERGED) & (log_likelihood >= best - same_maximum(best))
 
 
 def same_maximum(log_likelihood: Array) -> Array:
@@ -171,11 +175,10 @@ def _search(
     weights: Array,
     tol: Array,
 ) -> Restarts:
-    def begin(key: Array) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
-
     if starts is None:
         keys = jax.random.split(key, num_restarts)
-        starts = lax.map(begin, keys, batch_size=evenly(num_restarts, course.num_lanes))
+        starts = lax.map(
+            lambda key: random_start(model, key, data, weights), keys, batch_size=evenly(num_restarts, course.num_lanes)
+        )
     fits, best, efficiency = race(model, solver, course, starts, 1, Problem(data, weights), tol)
     return Restarts(pick(fits, best[0]), fits, efficiency)

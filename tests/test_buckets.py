@@ -132,3 +132,17 @@ def test_frames_are_padded_too():
     params = model.init(0, x)
     np.testing.assert_allclose(model.log_prob(params, Frame(x)), model.log_prob(params, x), rtol=1e-12)
     assert pad(Frame(x))[0].shape == (144, 2)
+
+
+def test_concrete_data_inside_jit_are_padded_and_still_looked_at():
+    model, x = jaxem.mixture(families.gaussian(), 2), jnp.asarray(two_clusters(139))
+    weights = jnp.ones(139).at[3].set(0)
+    start = model.init(0, x, weights)
+    expected = jaxem.fit(model, start, x, weights, max_steps=5).log_likelihood
+    received = jax.jit(lambda params: jaxem.fit(model, params, x, weights, max_steps=5).log_likelihood)(start)
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+    drawn = jax.jit(lambda key: model.init(key, x, weights))(jax.random.key(0))
+    np.testing.assert_allclose(drawn.components.mean, start.components.mean, rtol=1e-9)
+    spoiled = x.at[0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match="data has NaN"):
+        jax.jit(lambda params: jaxem.fit(model, params, spoiled, weights))(start)

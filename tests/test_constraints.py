@@ -65,6 +65,10 @@ def test_one_constraint_stands_for_a_subtree_and_none_for_real():
     assert constraints.broadcast(None, params) == [constraints.real] * 3
 
 
+def test_retract_marks_shares_whose_signs_are_all_wrong():
+    assert np.isnan(constraints.retract(constraints.simplex, np.array([-1.0, -3.0]))).all()
+
+
 def test_retract_mends_rounding_and_marks_what_lies_outside():
     params = {"p": jnp.array([0.5, 0.5 + 1e-9]), "s": jnp.array([-1.0])}
     received = constraints.retract({"p": constraints.simplex, "s": constraints.positive}, params)

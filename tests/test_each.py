@@ -66,12 +66,13 @@ def test_each_data_set_ends_as_by_fit_restarts_alone(name, dtype, monkeypatch):
                 np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-def test_a_data_set_without_rows_ends_nonfinite_and_harms_no_other():
+@pytest.mark.parametrize("empty", [0, 3])
+def test_a_data_set_without_rows_ends_nonfinite_and_harms_no_other(empty):
     data, present, _ = ragged(two_clusters, np.float64)
-    present[1] = False
-    each = jaxem.fit_each(jaxem.mixture(families.gaussian(), 2), 0, data, present, num_restarts=2)
-    assert each.best.status[1] == Status.NONFINITE
-    assert (np.delete(np.asarray(each.best.status), 1) == Status.CONVERGED).all()
+    present[empty] = False
+    each = jaxem.fit_each(jaxem.mixture(families.gaussian(), 2), jax.random.PRNGKey(0), data, present, num_restarts=2)
+    assert each.best.status[empty] == Status.NONFINITE
+    assert (np.delete(np.asarray(each.best.status), empty) == Status.CONVERGED).all()
 
 
 @pytest.mark.parametrize(
@@ -91,5 +92,11 @@ def test_bad_data_and_weights_are_refused(data, weights, message):
 
 
 def test_it_says_that_it_cannot_be_traced():
-    with pytest.raises(ValueError, match="outside jit"):
-        jax.jit(lambda x: jaxem.fit_each(jaxem.mixture(families.poisson(), 2), 0, x))(np.ones((2, 5)))
+    model, x = jaxem.mixture(families.poisson(), 2), np.ones((2, 5))
+    for call, given in (
+        (lambda key: jaxem.fit_each(model, key, x), jax.random.key(0)),
+        (lambda x: jaxem.fit_each(model, 0, x), x),
+        (lambda weights: jaxem.fit_each(model, 0, x, weights), x),
+    ):
+        with pytest.raises(ValueError, match="outside jit"):
+            jax.jit(call)(given)

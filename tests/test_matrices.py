@@ -56,6 +56,23 @@ def test_first_and_second_derivatives_are_those_of_the_determinant_and_the_inver
     np.testing.assert_allclose(received, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
+def dot_generals(jaxpr):
+    """All matrix products in a jaxpr, those inside its calls and loops too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda node: hasattr(node, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                yield from dot_generals(inner.jaxpr)
+
+
+@pytest.mark.parametrize("function", [lambda x: cholesky(x)[1].sum(), lambda x: eigh(x)[1].sum()])
+def test_products_in_derivatives_are_in_full_precision(function):
+    products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(6)).jaxpr))
+    assert products
+    assert all(str(equation.params["precision"]).count("HIGHEST") == 2 for equation in products)
+
+
 @pytest.mark.parametrize("dim", [2, MOST_UNROLLED + 1])
 def test_derivatives_of_both_factors_are_those_of_jax(dim):
     sigma, along = matrices(dim)[0, 0], matrices(dim)[0, 1]

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxem.numerics import in_full_precision
+
 FEW_COORDINATES = 4  # up to which an exact pass for all components at once is the faster one
 
 
@@ -58,6 +60,7 @@ def square_distances(rows: Array, offset: Array, precision: Array) -> Array:
 
 
 @square_distances.defjvp
+@in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     """Differentiate the exact pass: the loop has no derivative of its own, and products would cancel."""
     return square_distances(*primals), jax.jvp(_exactly, primals, tangents)[1]
@@ -85,6 +88,7 @@ def moments(rows: Array, offset: Array, precision: Array, responsibilities: Arra
 
 
 @moments.defjvp
+@in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     rows, offset, _, responsibilities = primals
     rows_dot, offset_dot, _, responsibilities_dot = tangents
