@@ -5,6 +5,7 @@ can: by Fisher's identity the gradient of the log-likelihood at an iterate is th
 two gradients times the step between is the gain to third order, with rounding that shrinks with the step.
 """
 
+import operator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -27,6 +28,12 @@ class Status(IntEnum):
     NONFINITE = 4
     DEGENERATE = 5
     NOT_CONTINUED = 6
+
+    @classmethod
+    def _missing_(cls, value: Any) -> "Status | None":
+        """Find the member for a scalar array, which has no hash."""
+        scalar = getattr(value, "shape", None) == ()
+        return next((status for status in cls if scalar and status == operator.index(value)), None)
 
     @property
     def message(self) -> str:

@@ -144,3 +144,14 @@ def test_converged_is_a_stationary_point_and_no_maximum():
 
 def test_the_judge_sees_numbers_alone():
     assert not {"model", "params", "data", "weights", "stats"} & inspect.signature(stopping.judge).parameters.keys()
+
+
+@pytest.mark.parametrize("number", [1, np.int32(1), jnp.int32(1), np.array(1)])
+def test_a_status_is_found_by_its_number_whatever_holds_it(number):
+    assert Status(number) is Status.CONVERGED
+
+
+@pytest.mark.parametrize("number", [99, jnp.int32(99), np.float32(0.5), "CONVERGED", np.ones(2, int)])
+def test_what_is_no_status_is_refused(number):
+    with pytest.raises((ValueError, TypeError)):
+        Status(number)
