@@ -36,9 +36,9 @@ def ragged(draw, dtype):
     most = max(SIZES)
 
     def padded(*leaves):
-        return np.stack([np.concatenate([x, np.full((most - len(x), *x.shape[1:]), np.nan, dtype)]) for x in leaves])
+        return np.stack([np.concatenate([np.full((most - len(x), *x.shape[1:]), np.nan, dtype), x]) for x in leaves])
 
-    return jax.tree.map(padded, *alone), np.arange(most)[None] < np.array(SIZES)[:, None], alone
+    return jax.tree.map(padded, *alone), np.arange(most)[None] >= most - np.array(SIZES)[:, None], alone
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*((name, np.float64) for name in CASES), ("gaussian", np.float32)])

@@ -7,6 +7,7 @@ import pytest
 
 import jaxem
 from jaxem import Status, families
+from jaxem.restarts import evenly
 
 MODEL = jaxem.mixture(families.gaussian(), 3)
 
@@ -207,3 +208,8 @@ def test_starts_that_are_no_stacked_params_are_refused(change, message):
     stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 2), MODEL.init(0, x))
     with pytest.raises(ValueError, match=message):
         jaxem.fit_restarts(MODEL, 0, x, starts=change(stacked))
+
+
+@pytest.mark.parametrize(("num", "most", "expected"), [(64, 15, 8), (64, 64, 64), (7, 4, 1), (3, 9, 3), (40_000, 13, 10)])
+def test_starts_are_drawn_in_equal_parts(num, most, expected):
+    assert evenly(num, most) == expected

@@ -54,3 +54,12 @@ def test_column_variances_are_weighted():
     weights = jnp.arange(30.0)
     expected = np.cov(np.asarray(X).T, aweights=np.asarray(weights), bias=True).diagonal()
     np.testing.assert_allclose(seeds.column_variances(X, weights), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_noise", [1, 3, 6])
+def test_columns_of_noise_do_not_drown_the_one_that_tells_clusters_apart(num_noise):
+    rng, labels = np.random.default_rng(0), np.arange(400) % 2
+    x = jnp.asarray(np.concatenate([10.0 * labels[:, None] + rng.normal(size=(400, 1)), rng.normal(size=(400, num_noise))], 1))
+    points = jnp.zeros((2, 1 + num_noise)).at[:, :2].set(jnp.array([[0.0, -0.5], [10.0, 0.5]]))
+    received = seeds.soft_assignments(x, jnp.ones(400), points, jnp.ones(2))
+    assert received[np.arange(400), labels].mean() > 0.99
