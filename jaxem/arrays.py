@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.model import Family
+from jaxem.model import Family, Model
 from jaxem.trees import PyTree, unit_weights
 
 
@@ -178,9 +178,9 @@ def in_one_dtype(data: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, data)
 
 
-def prepared(family: Family, data: PyTree, weights: Array | None) -> PyTree:
-    """Return data as `family.prepare` has them, or checked for what is no finite number where it has no such function."""
-    return family.prepare(data, weights) if family.prepare else as_rows(data)
+def prepared(record: Family | Model, data: PyTree, weights: Array | None) -> PyTree:
+    """Return data as `record.prepare` has them, or checked for what is no finite number where it has no such function."""
+    return record.prepare(data, weights) if record.prepare else as_rows(data)
 
 
 @jax.jit

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import as_arrays, as_rows, at_least_one, is_traced
+from jaxem.arrays import as_arrays, at_least_one, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import as_key, check_model, ready, ready_to_learn
+from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.race import Course, Problem, race, random_start
@@ -117,16 +117,13 @@ def _checked(model: Model, data: PyTree, weights: Any) -> tuple[PyTree, np.ndarr
         raise ValueError(f"data needs arrays with the same leading axes, m data sets of n rows; got {shapes}.")
     (num_sets, num_rows) = shapes[0]
     given = np.ones((num_sets, num_rows)) if weights is None else np.asarray(weights)
-    if given.shape != (num_sets, num_rows) or given.dtype.kind not in "biuf":
+    if given.shape != (num_sets, num_rows):
         raise ValueError(
             f"weights has shape {given.shape} and dtype {given.dtype}, needs numbers ({num_sets}, {num_rows}): "
             "one per row of each data set."
         )
-    if not np.isfinite(given).all() or (given < 0).any():
-        raise ValueError("weights has NaN, infinite or negative values, needs finite weights ≥ 0.")
-    if not (given > 0).any():
-        raise ValueError("weights are all zero, needs a positive weight for at least one row.")
-    given, present = given.astype(given.dtype if given.dtype.kind == "f" else float), given > 0
+    given = np.asarray(check_weights(given.ravel(), given.size)).reshape(given.shape)
+    present = given > 0
     if not present.all():
         some = present.any(1)
         sets = np.where(some, np.arange(num_sets), some.argmax())  # one without a row gets those of the first that has one
@@ -147,10 +144,7 @@ def _sets_in_a_block(num_sets: int, num_rows: int) -> int:
 def _refuse_illegal(model: Model, data: PyTree, weights: np.ndarray) -> None:
     """Raise ValueError for values that no data set may have: rows of all of them are looked at as those of one."""
     rows, given = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (data, weights))
-    if model.prepare:
-        model.prepare(rows, jnp.asarray(given) if given.any() else None)
-    else:
-        as_rows(rows)
+    prepared(model, rows, jnp.asarray(given) if given.any() else None)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -109,7 +109,7 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
     def exchange(queue: _Queue) -> _Queue:
         lanes = until_one_ends(queue.lanes)
         leaving = jnp.where(lanes.done, lanes.starts, num_starts)
-        runs = jax.tree.map(lambda all, some: all.at[leaving].set(some, mode="drop"), queue.runs, lanes.runs)
+        runs = jax.tree.map(lambda kept, some: kept.at[leaving].set(some, mode="drop"), queue.runs, lanes.runs)
         starts = jnp.where(lanes.done, take(queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1), lanes.starts)
         return _Queue(
             runs=runs,

@@ -25,6 +25,11 @@ def column_variances(x: Array, weights: Array) -> Array:
     return (share * (x - mean[None]) ** 2).sum(0)
 
 
+def _inverse(variances: Array) -> Array:
+    """Return one over each variance, and zero for that of a column that does not vary."""
+    return jnp.where(variances > 0, 1 / jnp.where(variances > 0, variances, 1), 0)
+
+
 def systematic_rows(key: Array, weights: Array, num: int) -> Array:
     """Return the indices of `num` rows, each drawn as often as its weight says to within one: (num,) in rising order.
 
@@ -66,8 +71,7 @@ def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Ar
     """
     x = jnp.asarray(x)
     weights = jnp.asarray(weights, x.dtype)
-    variances = column_variances(x, weights)
-    precision = jnp.where(variances > 0, 1 / jnp.where(variances > 0, variances, 1), 0)
+    precision = _inverse(column_variances(x, weights))
     axes = tuple(range(1, x.ndim))
 
     def draw(distance: Array, key: Array) -> tuple[Array, Array]:
@@ -99,8 +103,7 @@ def soft_assignments(x: Array, weights: Array, points: Array, present: Array) ->
     counts = present[None] > 0
 
     def shares(variances: Array) -> Array:
-        precision = jnp.where(variances > 0, 1 / jnp.where(variances > 0, variances, 1), 0)
-        square = jax.vmap(lambda point: ((x - point[None]) ** 2 * precision[None]).sum(1), out_axes=1)(points)
+        square = jax.vmap(lambda point: ((x - point[None]) ** 2 * _inverse(variances)[None]).sum(1), out_axes=1)(points)
         nearness = -0.5 * (x.shape[1] + SHARPNESS) * jnp.log(square + jnp.finfo(x.dtype).eps ** 2)
         return jnp.where(counts, jax.nn.softmax(jnp.where(counts, nearness, -jnp.inf), axis=1), 1)
 
