@@ -1,17 +1,21 @@
-"""Run the benchmarks: `python -m benchmarks [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
+"""Run the benchmarks: `python -m benchmarks [grid] [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
 
 import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks import report
+from benchmarks import grid, report
 from benchmarks.rows import ROWS
 
 
 def main() -> None:
     """Run the chosen rows, print one table, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Side-by-side timings with peers.")
+    parser.add_argument(
+        "what", nargs="?", choices=("table", "grid"), default="table", help="a table of rows, or a sweep of sizes"
+    )
     parser.add_argument("--only", action="append", choices=ROWS, help="run this row alone; may be given several times")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default 5)")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
@@ -19,15 +23,23 @@ def main() -> None:
     arguments = parser.parse_args()
 
     origin = report.provenance(arguments.repeats, arguments.quick)
-    path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{'-quick' if arguments.quick else ''}.json"
+    kind = f"{'-grid' * (arguments.what == 'grid')}{'-quick' * arguments.quick}"
+    path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{kind}.json"
+    if arguments.what == "grid":
+        print(grid.rows(arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
+    else:
+        print(_table(arguments, path, origin))
+    print(f"\n{report.summary(origin)}\n")
+    print(f"Every figure: {path}", file=sys.stderr)
+
+
+def _table(arguments: argparse.Namespace, path: Path, origin: dict[str, Any]) -> str:
     rows = {}
     for name in arguments.only or ROWS:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows[name] = ROWS[name](report.Options(arguments.repeats, arguments.quick))
         report.write(path, origin, rows)  # after each, so that none is lost if a later one fails
-    print(report.table([line for row in rows.values() for line in row.lines]))
-    print(f"\n{report.summary(origin)}\n")
-    print(f"Every figure: {path}", file=sys.stderr)
+    return report.table([line for row in rows.values() for line in row.lines])
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def scikit_learn(x: Any, covariance: str, starts: list[Solution], stop: Stop) ->
     data = np.asarray(x)
 
     def fit(start: Solution) -> Outcome:
-        precision = np.linalg.inv(start.covariance) if covariance == "full" else 1 / start.covariance
+        precision = np.linalg.inv(start.covariance) if covariance in ("full", "tied") else 1 / start.covariance
         mixture = GaussianMixture(
             len(start.weights),
             covariance_type=covariance,

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 
 class Solution(NamedTuple):
-    """A Gaussian mixture in NumPy: weights (k,), mean (k, d), covariance (k, d, d) full or (k, d) diag."""
+    """A Gaussian mixture in NumPy: weights (k,), mean (k, d), covariance in the shape of its form, as jaxem has it."""
 
     weights: Any
     mean: Any
@@ -33,6 +33,11 @@ def grouped(count: int) -> str:
 
 def clusters(seed: int, size: Size, spread: float) -> np.ndarray:
     """Return float32 rows (n, d) from k Gaussians of unequal weight and shape, their means `spread` deviations apart."""
+    return labelled_clusters(seed, size, spread)[0]
+
+
+def labelled_clusters(seed: int, size: Size, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of `clusters`, and which of the k each is from, (n,)."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(size.k, size.n, p=rng.dirichlet(np.full(size.k, 5.0)))
     mean = spread * rng.standard_normal((size.k, size.d))
@@ -40,7 +45,7 @@ def clusters(seed: int, size: Size, spread: float) -> np.ndarray:
     x = rng.standard_normal((size.n, size.d), dtype=np.float32)
     for k in range(size.k):
         x[labels == k] = x[labels == k] @ factor[k].T.astype(np.float32) + mean[k].astype(np.float32)
-    return x
+    return x, labels
 
 
 def start_at_rows(seed: int, x: Any, num_components: int, covariance: str) -> Solution:
@@ -48,16 +53,45 @@ def start_at_rows(seed: int, x: Any, num_components: int, covariance: str) -> So
     sample = np.asarray(x[: 1 << 16])
     mean = sample[np.random.default_rng(seed).choice(len(sample), num_components, replace=False)]
     variances = np.broadcast_to(sample.var(0), mean.shape)
-    shape = np.array([np.diag(v) for v in variances]) if covariance == "full" else variances.copy()
-    return Solution(np.full(num_components, 1 / num_components, np.float32), mean, shape)
+    equal = np.full(num_components, 1 / num_components, np.float32)
+    return Solution(equal, mean, in_form(covariance, equal, np.array([np.diag(v) for v in variances])))
 
 
-def log_likelihood(solution: Solution, x: np.ndarray, block: int = 1 << 14) -> float:
+def start_near_truth(x: np.ndarray, labels: np.ndarray, num_components: int, covariance: str) -> Solution:
+    """Return the moments of the rows of each label, means off by a tenth of a deviation."""
+    rows = [x[labels == k] for k in range(num_components)]
+    weights = np.array([len(some) / len(x) for some in rows], np.float32)
+    mean = np.array([some.mean(0) + 0.1 * some.std(0) for some in rows])
+    own = np.array([np.cov(some.T, bias=True).reshape(x.shape[1], x.shape[1]) for some in rows])
+    shrunk = 0.9 * own + 0.1 * np.eye(x.shape[1]) * np.trace(own, axis1=1, axis2=2)[:, None, None] / x.shape[1]
+    return Solution(weights, mean, in_form(covariance, weights, shrunk))
+
+
+def in_form(form: str, weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return covariances (k, d, d) in the shape of a form, float32."""
+    dims = {"axis1": 1, "axis2": 2}
+    by_form = {
+        "full": lambda: matrices,
+        "tied": lambda: np.tensordot(weights, matrices, 1),
+        "diag": lambda: np.diagonal(matrices, **dims),
+        "spherical": lambda: np.trace(matrices, **dims) / matrices.shape[1],
+    }
+    return by_form[form]().astype(np.float32)
+
+
+def matrices_of(form: str, solution: Solution) -> np.ndarray:
+    """Return the covariance matrices of a solution, (k, d, d)."""
+    k, d = solution.mean.shape
+    covariance = np.asarray(solution.covariance, np.float64)
+    if form in ("full", "tied"):
+        return np.broadcast_to(covariance, (k, d, d))
+    return np.broadcast_to(covariance.reshape(k, -1), (k, d))[:, :, None] * np.eye(d)
+
+
+def log_likelihood(solution: Solution, x: np.ndarray, form: str, block: int = 1 << 14) -> float:
     """Return Σ_n log Σ_k π_k N(x_n; μ_k, Σ_k) in float64, so that all contenders are judged by one measure."""
-    weights, mean, covariance = (np.asarray(leaf, np.float64) for leaf in solution)
-    if covariance.ndim == 2:
-        covariance = covariance[:, :, None] * np.eye(mean.shape[1])
-    factors = np.linalg.cholesky(covariance)
+    weights, mean, _ = (np.asarray(leaf, np.float64) for leaf in solution)
+    factors = np.linalg.cholesky(matrices_of(form, solution))
     log_determinants = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
     constant = np.log(weights / weights.sum()) - log_determinants - 0.5 * mean.shape[1] * np.log(2 * np.pi)
 

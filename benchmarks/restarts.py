@@ -36,10 +36,10 @@ def restarts(
     x, key = clusters(2, size, spread), jax.random.key(3)
     model = jaxem.mixture(jaxem.families.gaussian("full"), size.k)
     all_run, some_continued = (_search(model, key, x, num_restarts, continued) for continued in (num_restarts, None))
-    starts = [_solution(model.init(k, jnp.asarray(x))) for k in jax.random.split(key, num_restarts)]
+    starts = [as_solution(model.init(k, jnp.asarray(x))) for k in jax.random.split(key, num_restarts)]
     others = {name: fits for name, fits in peers.installed().items() if name != "jaxem"}
     same = {name: fits(x, "full", starts, Stop(MAX_STEPS, TOL, RIDGE)) for name, fits in others.items()}
-    beside = {N_INIT: _n_init(x, size.k, num_restarts)} if "scikit-learn" in others else {}
+    beside = {N_INIT: n_init(x, "full", size.k, num_restarts)} if "scikit-learn" in others else {}
     timings = in_turn({ALL: all_run, SHORT: some_continued, **beside, **same}, options.repeats)
     cold = [timed(all_run, jax.clear_caches)[0] for _ in range(options.repeats)]
 
@@ -81,11 +81,11 @@ def _search(model: Any, key: jax.Array, x: np.ndarray, num_restarts: int, num_co
     return lambda: jax.block_until_ready(jaxem.fit_restarts(model, key, data, tol=tol, **counts))
 
 
-def _solution(params: jaxem.Mixture) -> Solution:
+def as_solution(params: jaxem.Mixture) -> Solution:
     return jax.tree.map(np.asarray, Solution(params.weights, params.components.mean, params.components.covariance))
 
 
-def _n_init(x: np.ndarray, num_components: int, num_restarts: int) -> Callable[[], Any]:
+def n_init(x: np.ndarray, covariance: str, num_components: int, num_restarts: int) -> Callable[[], Any]:
     """Return scikit-learn's own restarts from k-means, counting the steps of every one."""
     from sklearn.mixture import GaussianMixture
 
@@ -95,14 +95,14 @@ def _n_init(x: np.ndarray, num_components: int, num_restarts: int) -> Callable[[
             super()._m_step(*args, **kwargs)
 
     settings = {"tol": TOL, "max_iter": MAX_STEPS, "reg_covar": RIDGE, "n_init": num_restarts, "random_state": 0}
-    return lambda: Counted(num_components, **settings).fit(x)
+    return lambda: Counted(num_components, covariance_type=covariance, **settings).fit(x)
 
 
 def _searched(found: jaxem.Restarts, x: np.ndarray) -> dict[str, Any]:
     """Return where jaxem's restarts ended."""
     names = [jaxem.Status(status).name for status in found.fits.status.tolist()]
     return {
-        "log_likelihood": log_likelihood(_solution(found.best.params), x),
+        "log_likelihood": log_likelihood(as_solution(found.best.params), x, "full"),
         "steps": int(found.fits.num_steps.sum()),
         "lane_efficiency": float(found.lane_efficiency),
         "status": {name: names.count(name) for name in sorted(set(names))},
@@ -112,12 +112,12 @@ def _searched(found: jaxem.Restarts, x: np.ndarray) -> dict[str, Any]:
 def _initialized(mixture: Any, x: np.ndarray) -> dict[str, Any]:
     """Return where scikit-learn's n_init ended."""
     found = Solution(mixture.weights_, mixture.means_, mixture.covariances_)
-    return {"log_likelihood": log_likelihood(found, x), "steps": mixture.steps}
+    return {"log_likelihood": log_likelihood(found, x, "full"), "steps": mixture.steps}
 
 
 def _fitted(outcomes: list[Outcome], x: np.ndarray) -> dict[str, Any]:
     """Return where the fits of a peer from all starts ended."""
-    ends = [log_likelihood(outcome.solution, x) for outcome in outcomes if outcome.solution]
+    ends = [log_likelihood(outcome.solution, x, "full") for outcome in outcomes if outcome.solution]
     steps = sum(outcome.num_steps for outcome in outcomes)
     return {"log_likelihood": max(ends, default=None), "steps": steps, "failed": len(outcomes) - len(ends)}
 

@@ -29,7 +29,7 @@ def ten_steps(covariance: str, size: Size, at_least: float, options: Options) ->
     once = {_one(name): fits(x, covariance, start, Stop(1)) for name, fits in installed.items()}
     timings = in_turn({**whole, **once, PRODUCT: _matrix_product()}, options.repeats)
     columns = {name: timing for name, timing in timings.items() if name != PRODUCT and ONE not in name}
-    found = {name: log_likelihood(t.result[0].solution, x) for name, t in columns.items() if not t.failure}
+    found = {name: log_likelihood(t.result[0].solution, x, covariance) for name, t in columns.items() if not t.failure}
     record = {
         "size": size._asdict(),
         "covariance": covariance,

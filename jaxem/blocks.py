@@ -1,5 +1,6 @@
 """How the E-step runs: a loop over blocks of rows, so that memory beyond the data does not grow with n."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -16,11 +17,19 @@ from jaxem.trees import map_rows, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
 ACCELERATOR_BLOCK_SIZE = 1 << 17
+DEFAULT_BLOCK_BYTES = {"cpu": 1 << 22}  # of the largest array that a block makes
+ACCELERATOR_BLOCK_BYTES = 1 << 29
+STATISTICS = 4  # times its statistics that a block's largest array may be: to add those up has its cost too
 
 
 def default_block_size() -> int:
     """Return how many observations an E-step takes at once: what stays in a CPU's cache, or what fills an accelerator."""
     return DEFAULT_BLOCK_SIZE.get(jax.default_backend(), ACCELERATOR_BLOCK_SIZE)
+
+
+def default_block_bytes() -> int:
+    """Return the bytes that the largest array made for a block may have."""
+    return DEFAULT_BLOCK_BYTES.get(jax.default_backend(), ACCELERATOR_BLOCK_BYTES)
 
 
 def observations_per_row(size: Size | None, data: PyTree) -> float:
@@ -96,25 +105,50 @@ def _chunked(model: Model, block_size: int) -> Model:
     )
 
 
-def summed(over_rows: EStep | Statistics, block_size: int) -> Callable[..., Any]:
-    """Return `over_rows` as a sum over blocks; what it takes beyond params, data and weights has one row per row of data."""
+def summed(over_rows: EStep | Statistics, block_size: int, block_bytes: int | None = None) -> Callable[..., Any]:
+    """Return `over_rows` as a sum over blocks of at most so many rows, and of so many bytes in the largest array they make.
+
+    What it takes beyond params, data and weights has one row per row of data.
+    """
 
     def total(params: PyTree, data: PyTree, weights: Array, *more: PyTree) -> PyTree:
-        if num_rows(data) <= block_size:
-            return over_rows(params, data, weights, *more)
-        num_blocks, size = _blocks(num_rows(data), block_size)
-
-        def block_sum(block: Array) -> PyTree:
-            start = _start(block, size, num_rows(data))
-            unseen = start + jnp.arange(size) >= block * size
+        def of_rows(start: Array, unseen_from: Array, size: int) -> PyTree:
+            unseen = start + jnp.arange(size) >= unseen_from
             block_weights = jnp.where(unseen, _rows(weights, start, size), 0)
             return over_rows(params, _rows(data, start, size), block_weights, *_rows(more, start, size))
 
-        shapes = jax.eval_shape(block_sum, jnp.array(0))
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return lax.fori_loop(0, num_blocks, lambda block, sums: jax.tree.map(jnp.add, sums, block_sum(block)), zero)
+        rows = num_rows(data)
+        most = min(block_size, rows)
+        zero = jnp.array(0)
+        program, shapes = jax.make_jaxpr(lambda: of_rows(zero, zero, most), return_shape=True)()
+        if block_bytes:
+            allowed = max(block_bytes, STATISTICS * sum(map(_bytes, jax.tree.leaves(shapes))))
+            most = max(1, min(most, int(most * allowed / most_bytes(program.jaxpr))))
+        if rows <= most:
+            return over_rows(params, data, weights, *more)
+        num_blocks, size = _blocks(rows, most)
+
+        def add(block: Array, sums: PyTree) -> PyTree:
+            return jax.tree.map(jnp.add, sums, of_rows(_start(block, size, rows), block * size, size))
+
+        return lax.fori_loop(0, num_blocks, add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     return total
+
+
+def _bytes(array: Any) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize if hasattr(array, "dtype") else 0
+
+
+def most_bytes(jaxpr: Any) -> int:
+    """Return the bytes of the largest array that a program makes, those in the programs it calls included."""
+    made = [_bytes(variable.aval) for equation in jaxpr.eqns for variable in equation.outvars]
+    parts = [part for equation in jaxpr.eqns for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)]
+    return max([1, *made, *(most_bytes(part.jaxpr) for part in parts if _is_program(part))])
+
+
+def _is_program(node: Any) -> bool:
+    return hasattr(node, "jaxpr")
 
 
 def row_by_row(per_row: Posterior | LogProb, block_size: int) -> Callable[..., Any]:

@@ -1,20 +1,26 @@
 """Factors of positive definite matrices (..., d, d).
 
 Small ones are factored by arithmetic over all of a batch at once, which costs no call. Larger ones go to LAPACK, on a CPU one
-after another whatever vmap says: a batched call there takes threads from a pool, and two such calls at once can lock it up.
+after another whatever vmap says, as a batched call there takes threads from a pool, and two such calls at once can lock it
+up; and in pieces so small that BLAS stays on one thread, as its others would spin on for tens of milliseconds, on cores that
+the products need.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
 from jaxem.numerics import in_full_precision, symmetric
 
 MOST_UNROLLED = 4  # columns up to which arithmetic is faster than a call, and soon compiled
+MOST_SOLVED = 16  # columns of a triangle that BLAS solves on one thread
+MOST_FACTORED = 128  # columns of a matrix that LAPACK factors on one thread
+MOST_CALLS = 8  # matrices that are factored by calls written out, which XLA can tell to be the same
 
 
 def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
@@ -22,7 +28,11 @@ def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
     alone = jax.custom_batching.sequential_vmap(function)
 
     def over(matrix: Array) -> Any:
-        each = alone if jax.default_backend() == "cpu" else function
+        on_cpu, count = jax.default_backend() == "cpu", math.prod(matrix.shape[:-2])
+        if on_cpu and 0 < count <= MOST_CALLS:
+            found = [alone(one) for one in matrix.reshape(count, *matrix.shape[-2:])]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*matrix.shape[:-2], *leaves[0].shape), *found)
+        each = alone if on_cpu else function
         for _ in matrix.shape[:-2]:
             each = jax.vmap(each)
         return each(matrix)
@@ -31,15 +41,85 @@ def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
 
 
 @_one_at_a_time
-def _by_lapack(matrix: Array) -> tuple[Array, Array]:
-    lower = jnp.linalg.cholesky(matrix)
-    return lower, solve_triangular(lower, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), lower=True)
+def _cholesky_by_lapack(matrix: Array) -> Array:
+    return jnp.linalg.cholesky(matrix)
+
+
+@_one_at_a_time
+def _invert_by_lapack(lower: Array) -> Array:
+    return solve_triangular(lower, jnp.eye(lower.shape[-1], dtype=lower.dtype), lower=True)
 
 
 @_one_at_a_time
 def _eigh_by_lapack(matrix: Array) -> tuple[Array, Array]:
     values, vectors = jnp.linalg.eigh(matrix)
     return values, vectors
+
+
+def _by_lapack(matrix: Array) -> tuple[Array, Array]:
+    if jax.default_backend() == "cpu" and matrix.shape[-1] > MOST_FACTORED:
+        return _by_elimination(matrix)
+    lower = _cholesky_by_lapack(matrix)
+    return lower, _invert_triangle(lower)
+
+
+def _in_blocks(matrix: Array, most: int) -> tuple[Array, int, int]:
+    """Return a matrix with ones added down its diagonal so that it falls into equal blocks; their number and size."""
+    dim = matrix.shape[-1]
+    num = -(-dim // most)
+    size = -(-dim // num)
+    more = num * size - dim
+    widths = [(0, 0)] * (matrix.ndim - 2) + [(0, more)] * 2
+    ones = (jnp.arange(dim + more) >= dim).astype(matrix.dtype)
+    return jnp.pad(matrix, widths) + jnp.broadcast_to(jnp.diag(ones), (*matrix.shape[:-2], dim + more, dim + more)), num, size
+
+
+def _rows(matrix: Array, block: Array, size: int, axis: int = -2) -> Array:
+    return lax.dynamic_slice_in_dim(matrix, block * size, size, axis)
+
+
+def _identity_like(matrix: Array) -> Array:
+    return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+
+
+def _invert_triangle(lower: Array) -> Array:
+    """Return L⁻¹ by forward substitution over blocks of rows, X_j = L_jj⁻¹ (I_j - L_j X)."""
+    dim = lower.shape[-1]
+    if dim <= MOST_SOLVED or jax.default_backend() != "cpu":
+        return _invert_by_lapack(lower)
+    lower, num, size = _in_blocks(lower, MOST_SOLVED)
+    identity = _identity_like(lower)
+
+    def substitute(block: Array, solved: Array) -> Array:
+        rows = _rows(lower, block, size)
+        rest = _rows(identity, block, size) - rows @ solved
+        new = _invert_by_lapack(_rows(rows, block, size, axis=-1)) @ rest
+        return lax.dynamic_update_slice_in_dim(solved, new, block * size, -2)
+
+    return lax.fori_loop(0, num, substitute, jnp.zeros_like(lower))[..., :dim, :dim]
+
+
+def _by_elimination(matrix: Array) -> tuple[Array, Array]:
+    """Return L and L⁻¹ from [Σ | I], of which elimination leaves [Lᵀ | L⁻¹]."""
+    dim = matrix.shape[-1]
+    matrix, num, size = _in_blocks(matrix, MOST_FACTORED)
+    table = _eliminated(jnp.concatenate([matrix, _identity_like(matrix)], -1), num, size)
+    whole = matrix.shape[-1]
+    return jnp.triu(table[..., :dim, :dim]).mT, jnp.tril(table[..., :dim, whole : whole + dim])
+
+
+def _eliminated(table: Array, num: int, size: int) -> Array:
+    """Return a table (..., d, m), the first d columns of which are Σ, with Lᵀ there, by elimination of blocks of rows."""
+    dim = table.shape[-2]
+
+    def eliminate(block: Array, table: Array) -> Array:
+        rows = _rows(table, block, size)
+        done = _by_lapack(_rows(rows, block, size, axis=-1))[1] @ rows
+        below = jnp.broadcast_to(jnp.arange(dim) >= (block + 1) * size, (*done.shape[:-1], dim))
+        table = table - jnp.where(below, done[..., :dim], 0).mT @ done
+        return lax.dynamic_update_slice_in_dim(table, done, block * size, -2)
+
+    return lax.fori_loop(0, num, eliminate, table)
 
 
 def _by_entries(matrix: Array) -> tuple[Array, Array]:
@@ -64,6 +144,7 @@ def _stacked(rows: list[list[Array]]) -> Array:
 
 
 @jax.custom_jvp
+@in_full_precision
 def cholesky(matrix: Array) -> tuple[Array, Array]:
     """Return L with LLᵀ = Σ and its inverse; NaN where Σ is not positive definite."""
     return _by_entries(matrix) if matrix.shape[-1] <= MOST_UNROLLED else _by_lapack(matrix)
@@ -106,4 +187,31 @@ def factor(covariance: Array) -> tuple[Array, Array, Array]:
 
 def is_positive_definite(matrix: Array) -> Array:
     """Tell whether matrices have a Cholesky factor, (..., d, d) -> (...)."""
-    return jnp.isfinite(cholesky(matrix)[0]).all((-2, -1))
+    dim = matrix.shape[-1]
+    if dim <= MOST_UNROLLED:
+        lower = _by_entries(matrix)[0]
+    elif dim <= MOST_FACTORED or jax.default_backend() != "cpu":
+        lower = _cholesky_by_lapack(matrix)
+    else:
+        lower = _eliminated(*_in_blocks(matrix, MOST_FACTORED))
+    return jnp.isfinite(lower).all((-2, -1))
+
+
+@jax.custom_jvp
+@in_full_precision
+def log_det_and_trace(covariance: Array, scatter: Array) -> tuple[Array, Array]:
+    """Return log|Σ| and tr(Σ⁻¹ S) of matrices (..., d, d)."""
+    _, inverse, log_determinant = factor(covariance)
+    return log_determinant, ((inverse @ scatter) * inverse).sum((-2, -1))
+
+
+@log_det_and_trace.defjvp
+@in_full_precision
+def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """With P = Σ⁻¹, d log|Σ| = ⟨P, dΣ⟩ and d tr(P S) = ⟨P, dS⟩ - ⟨P S P, dΣ⟩: three products; the factor's rule takes more."""
+    covariance, scatter = primals
+    inverse = cholesky(covariance)[1]
+    precision = inverse.mT @ inverse
+    d_covariance, d_scatter = map(symmetric, tangents)
+    change = (precision * d_scatter - (precision @ scatter @ precision) * d_covariance).sum((-2, -1))
+    return log_det_and_trace(covariance, scatter), ((precision * d_covariance).sum((-2, -1)), change)

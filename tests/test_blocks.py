@@ -11,7 +11,7 @@ import pytest
 
 import jaxem
 from jaxem import families
-from jaxem.blocks import by_default_in_blocks, default_block_size
+from jaxem.blocks import STATISTICS, by_default_in_blocks, default_block_bytes, default_block_size, most_bytes
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(103, 5)))
 WEIGHTS = jnp.asarray(np.random.default_rng(1).uniform(size=103))
@@ -81,3 +81,18 @@ def test_memory_of_an_e_step_does_not_grow_with_the_number_of_rows(block_size):
 def test_a_model_that_carries_its_data_along_is_refused():
     with pytest.raises(ValueError, match="additive"):
         jaxem.chunked(jaxem.from_log_joint(lambda params, x, z: -((x - params) ** 2), 1), 10)
+
+
+@pytest.mark.parametrize("form", ["full", "diag"])
+def test_wide_rows_are_taken_in_blocks_whose_largest_array_is_bounded(form):
+    """Of 3 000 columns a few hundred rows at once: 4 MiB, or four times what full statistics take."""
+    dim, rows = (3000, 4096) if form == "diag" else (400, 4096)
+    model = jaxem.mixture(families.gaussian(form), 4)
+    shape = (4, dim, dim) if form == "full" else (4, dim)
+    params = jaxem.Mixture(np.full(4, 0.25), families.Gaussian(np.zeros((4, dim)), np.zeros(shape)))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), "float32"), params)
+    weights = jax.ShapeDtypeStruct((rows,), "float32")
+    data = jax.eval_shape(model.prepare, jax.ShapeDtypeStruct((rows, dim), "float32"), weights)
+    made = jax.make_jaxpr(model.e_step)(params, data, weights)
+    at_most = max(default_block_bytes(), STATISTICS * 4 * (4 * dim * (dim if form == "full" else 1) + 12 * dim))
+    assert most_bytes(made.jaxpr) <= at_most < 4 * rows * dim * (4 if form == "full" else 1)

@@ -8,9 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxem.matrices import MOST_UNROLLED, cholesky, eigh, factor, is_positive_definite
+from jaxem.matrices import (
+    MOST_FACTORED,
+    MOST_SOLVED,
+    MOST_UNROLLED,
+    cholesky,
+    eigh,
+    factor,
+    is_positive_definite,
+    log_det_and_trace,
+)
 
 SIZES = [1, 2, MOST_UNROLLED, MOST_UNROLLED + 1, 12]
+LARGE = [MOST_SOLVED + 1, 3 * MOST_SOLVED - 1, MOST_FACTORED, MOST_FACTORED + 3]
 
 
 def matrices(dim, batch=(3, 2), dtype=np.float64):
@@ -38,7 +48,31 @@ def test_factors_are_those_of_numpy_with_or_without_jit_and_vmap(dim, dtype):
             np.testing.assert_allclose(received, right, rtol=rtol, atol=rtol * np.abs(right).max())
 
 
-@pytest.mark.parametrize("dim", SIZES)
+@pytest.mark.parametrize("batch", [(), (1, 2), (3, 4)])
+@pytest.mark.parametrize("dim", LARGE)
+def test_large_factors_are_those_of_numpy_whatever_the_blocks_and_the_batch(dim, batch):
+    given = matrices(dim, batch) / dim
+    lower = np.linalg.cholesky(given)
+    received = jax.jit(factor)(given)
+    for one, right in zip(received, (lower, np.linalg.inv(lower), np.linalg.slogdet(given)[1]), strict=True):
+        np.testing.assert_allclose(one, right, rtol=1e-9, atol=1e-9 * np.abs(right).max())
+    assert not np.triu(received[0], 1).any() and not np.triu(received[1], 1).any()
+
+
+@pytest.mark.parametrize("dim", [2, 12, 40])
+def test_the_slopes_of_determinant_and_trace_are_those_of_the_textbook_twice(dim):
+    """∇ (a log|Σ| + b tr(Σ⁻¹ S)) = a P - b P S P, P = Σ⁻¹, whose change along V is -a P V P + b (P V P S P + P S P V P)."""
+    sigma, scatter, along = matrices(dim, (3,))
+    slope = jax.grad(lambda x, s: 3 * log_det_and_trace(x, s)[0] + 2 * log_det_and_trace(x, s)[1], (0, 1))
+    p = np.linalg.inv(sigma)
+    psp, pvp = p @ scatter @ p, p @ along @ p
+    change = jax.jvp(lambda x: slope(x, scatter)[0], (sigma,), (along,))[1]
+    expected = (3 * p - 2 * psp, 2 * p), -3 * pvp + 2 * (pvp @ scatter @ p + psp @ along @ p)
+    for received, right in zip((*slope(sigma, scatter), change), (*expected[0], expected[1]), strict=True):
+        np.testing.assert_allclose(received, right, rtol=1e-7, atol=1e-8 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("dim", [*SIZES, *LARGE])
 def test_what_has_no_factor_is_told_apart_matrix_by_matrix(dim):
     flat = np.zeros((dim, dim)) if dim == 1 else np.ones((dim, dim)) - 1e-12 * np.eye(dim)
     batch = np.stack([np.eye(dim), flat, -np.eye(dim), np.full((dim, dim), np.nan), 1e-30 * np.eye(dim)])
@@ -66,7 +100,9 @@ def dot_generals(jaxpr):
                 yield from dot_generals(inner.jaxpr)
 
 
-@pytest.mark.parametrize("function", [lambda x: cholesky(x)[1].sum(), lambda x: eigh(x)[1].sum()])
+@pytest.mark.parametrize(
+    "function", [lambda x: cholesky(x)[1].sum(), lambda x: eigh(x)[1].sum(), lambda x: log_det_and_trace(x, x)[1].sum()]
+)
 def test_products_in_derivatives_are_in_full_precision(function):
     products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(6)).jaxpr))
     assert products

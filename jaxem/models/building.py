@@ -1,6 +1,7 @@
 """From a structure's `infer` to a Model: precision, jit, blocks of rows and the door to the data, once, in one place."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxem.arrays import as_params, at_least_one
-from jaxem.blocks import default_block_size, row_by_row, summed
+from jaxem.blocks import default_block_bytes, default_block_size, row_by_row, summed
 from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready_to_look
 from jaxem.buckets import cut, padded_size
 from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
@@ -65,7 +66,8 @@ def build(
     def summarize(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         return infer(params, data)[2](weights, posterior)
 
-    expect_all, summarize_all = (_compiled(f, summed if additive else None) for f in (expect, summarize))
+    in_blocks = partial(summed, block_bytes=default_block_bytes()) if additive else None
+    expect_all, summarize_all = (_compiled(f, in_blocks) for f in (expect, summarize))
     q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], row_by_row if additive else None) for i in (0, 1))
 
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:

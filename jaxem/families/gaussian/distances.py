@@ -23,8 +23,9 @@ def _few(rows: Array) -> bool:
     return rows.shape[1] <= FEW_COORDINATES
 
 
-def _powers(rows: Array) -> Array:
-    return jnp.concatenate([rows**2, rows], 1)
+def _squares(rows: Array, precision: Array) -> Array:
+    """Return the squares of rows, (n, d), or, where each component has one precision for all coordinates, their sums (n, 1)."""
+    return rows**2 if precision.shape[1] == rows.shape[1] else (rows**2).sum(1, keepdims=True)
 
 
 def _sharp(offset: Array, precision: Array) -> Array:
@@ -51,12 +52,13 @@ def _each_sharp(offset: Array, precision: Array, exact: Any, table: Array) -> Ar
 
 @jax.custom_jvp
 def square_distances(rows: Array, offset: Array, precision: Array) -> Array:
-    """Return Σ_j p_kj (x_nj - μ_kj)², (k, n), from rows (n, d), means `offset` (k, d) and precision p (k, d)."""
+    """Return Σ_j p_kj (x_nj - μ_kj)², (k, n), from rows (n, d), means `offset` (k, d) and precision p, (k, d) or (k, 1)."""
     if _few(rows):
         return _exactly(rows, offset, precision)
-    coefficients = jnp.concatenate([precision, -2 * offset * precision], 1)
-    table = coefficients @ _powers(rows).T + (offset**2 * precision).sum(1)[:, None]
-    return _each_sharp(offset, precision, lambda k: ((rows - offset[k][None]) ** 2) @ precision[k], table)
+    squares = precision @ _squares(rows, precision).T
+    table = squares - (2 * offset * precision) @ rows.T + (offset**2 * precision).sum(1)[:, None]
+    each = jnp.broadcast_to(precision, offset.shape)
+    return _each_sharp(offset, precision, lambda k: ((rows - offset[k][None]) ** 2) @ each[k], table)
 
 
 @square_distances.defjvp
@@ -66,31 +68,45 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return square_distances(*primals), jax.jvp(_exactly, primals, tangents)[1]
 
 
-def _exact_moments(rows: Array, offset: Array, responsibilities: Array) -> tuple[Array, Array]:
+def _mean_if_one(table: Array, precision: Array) -> Array:
+    """Return a table (k, d) as it is, or its means over coordinates (k, 1) where these share one precision."""
+    return table if precision.shape[1] == table.shape[1] else table.mean(1, keepdims=True)
+
+
+def _exact_moments(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> tuple[Array, Array]:
     weights = responsibilities.T
     shift = weights @ rows - weights.sum(1)[:, None] * offset
-    return shift, (weights[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2).sum(2)
+    squares = (weights[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2).sum(2)
+    return shift, _mean_if_one(squares, precision)
 
 
 @jax.custom_jvp
 def moments(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> tuple[Array, Array]:
-    """Return Σ_n r_nk (x_n - μ_k) and Σ_n r_nk (x_nj - μ_kj)², (k, d) each, from responsibilities (n, k).
+    """Return Σ_n r_nk (x_n - μ_k), (k, d), and Σ_n r_nk (x_nj - μ_kj)², from responsibilities (n, k).
 
-    Both are one product with rows (x², x); `precision` only tells who is sharp.
+    The latter (k, d), or its mean over j (k, 1), as `precision` has columns, which else only tells who is sharp.
     """
     if _few(rows):
-        return _exact_moments(rows, offset, responsibilities)
-    second, first = jnp.split(responsibilities.T @ _powers(rows), 2, 1)
-    count = responsibilities.sum(0)[:, None]
-    shift = first - count * offset
-    table = second - offset * (2 * shift + count * offset)
-    return shift, _each_sharp(offset, precision, lambda k: responsibilities[:, k] @ (rows - offset[k][None]) ** 2, table)
+        return _exact_moments(rows, offset, precision, responsibilities)
+    count, share = responsibilities.sum(0)[:, None], precision.shape[1] / rows.shape[1]
+    shift = responsibilities.T @ rows - count * offset
+    second = responsibilities.T @ _squares(rows, precision)
+    table = share * second - _mean_if_one(offset * (2 * shift + count * offset), precision)
+
+    def exact(k: Array) -> Array:
+        return _mean_if_one((responsibilities[:, k] @ (rows - offset[k][None]) ** 2)[None], precision)[0]
+
+    return shift, _each_sharp(offset, precision, exact, table)
 
 
 @moments.defjvp
 @in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    rows, offset, _, responsibilities = primals
+    rows, offset, precision, responsibilities = primals
     rows_dot, offset_dot, _, responsibilities_dot = tangents
-    tangent = jax.jvp(_exact_moments, (rows, offset, responsibilities), (rows_dot, offset_dot, responsibilities_dot))[1]
+
+    def exactly(rows: Array, offset: Array, responsibilities: Array) -> tuple[Array, Array]:
+        return _exact_moments(rows, offset, precision, responsibilities)
+
+    tangent = jax.jvp(exactly, (rows, offset, responsibilities), (rows_dot, offset_dot, responsibilities_dot))[1]
     return moments(*primals), tangent

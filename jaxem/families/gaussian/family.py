@@ -51,7 +51,7 @@ class GaussianStats(NamedTuple):
     counts   (k,)    N_k = Σ_n r_nk
     centre   (k, d)  N_k μ_k, so that the sums say what they are about and still add up over blocks
     shift    (k, d)  Σ_n r_nk (x_n - μ_k)
-    scatter  Σ_n r_nk (x_n - μ_k)(x_n - μ_k)ᵀ: (k, d, d); summed over k (d, d); or its diagonal (k, d)
+    scatter  Σ_n r_nk (x_n - μ_k)(x_n - μ_k)ᵀ: (k, d, d); summed over k (d, d); its diagonal (k, d); or the mean of that (k, 1)
     """
 
     counts: Array

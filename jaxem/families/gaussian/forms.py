@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.families.gaussian.floor import hold_matrices, hold_variances
-from jaxem.families.gaussian.geometry import MATRICES, ONE_MATRIX, VARIANCES, Geometry
+from jaxem.families.gaussian.geometry import MATRICES, ONE_MATRIX, ONE_VARIANCE, VARIANCES, Geometry
 from jaxem.model import PyTree
 from jaxem.numerics import positive
 
@@ -48,7 +48,7 @@ def _diagonal(scatter: Array, counts: Array, total: Array, floor: float | None) 
 
 
 def _round(scatter: Array, counts: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
-    return hold_variances(scatter.mean(1) / positive(counts), total.mean(), floor)
+    return hold_variances(scatter[:, 0] / positive(counts), total.mean(), floor)
 
 
 FORMS = {
@@ -56,7 +56,7 @@ FORMS = {
     "tied": Form(ONE_MATRIX, _as_it_is, _common, constraints.on_axes(constraints.positive_definite, ())),
     "diag": Form(VARIANCES, _as_it_is, _diagonal, constraints.positive),
     "spherical": Form(
-        VARIANCES,
+        ONE_VARIANCE,
         lambda variance, dim: jnp.broadcast_to(variance[:, None], (*variance.shape, dim)),
         _round,
         constraints.positive,

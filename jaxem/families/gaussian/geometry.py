@@ -1,4 +1,4 @@
-"""The three shapes that scatters and covariances come in: a matrix for each component, one for all, or variances alone.
+"""The shapes that scatters and covariances come in: a matrix for each component, one for all, variances, or one variance.
 
 Everything over rows is a matrix product or a fused pass, about one point amid the data. A geometry knows densities and
 sums; which covariance of its shape is the best one, a form knows.
@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxem.families.gaussian.distances import moments as coordinate_moments
 from jaxem.families.gaussian.distances import square_distances
-from jaxem.matrices import factor
+from jaxem.matrices import factor, log_det_and_trace
 from jaxem.numerics import LOG_2PI, positive, symmetric
 
 Moments = Callable[[Array], tuple[Array, Array]]  # responsibilities (n, k) -> shift (k, d) and scatter
@@ -23,7 +23,7 @@ class Geometry(NamedTuple):
 
     evaluate: Callable[[Array, Array, Array], tuple[Array, Moments]]  # (Σ, rows, means) -> log-density (n, k), moments
     outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
-    diagonal: Callable[[Array], Array]  # S -> its diagonal, (k, d), or (1, d) of one for all
+    diagonal: Callable[[Array], Array]  # S -> its diagonal, (k, d), (1, d) of one for all, or (k, 1) its mean
     energy: Callable[[Array, Array, Array], Array]  # (Σ, S, counts) -> Σ_k N_k log|Σ_k| + tr(Σ_k⁻¹ S_k)
     guess: Callable[[Array, int], Array]  # (variances (d,), k) -> a Σ
     full: Callable[[Array, int], Array]  # (Σ, k) -> (k, d, d)
@@ -63,7 +63,7 @@ def _whitened_by_one(covariance: Array, rows: Array, mean: Array) -> tuple[Array
     """
     k, dim = mean.shape
     _, inverse, log_determinant = factor(covariance)
-    distance = square_distances(rows @ inverse.T, mean @ inverse.T, jnp.ones_like(mean))
+    distance = square_distances(rows @ inverse.T, mean @ inverse.T, jnp.ones_like(mean[:, :1]))
 
     def moments(responsibilities: Array) -> tuple[Array, Array]:
         weights = responsibilities.sum(1, keepdims=True)
@@ -78,28 +78,31 @@ def _whitened_by_one(covariance: Array, rows: Array, mean: Array) -> tuple[Array
 
 
 def _by_coordinates(variances: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
-    precision = 1 / variances
+    log_determinant = jnp.log(variances).sum(1)
+    return _by_precision(1 / variances, log_determinant, rows, mean)
 
+
+def _by_norms(variances: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
+    """Take (x - μ)² over v from the squared norms of rows, where a component has one variance v for all coordinates."""
+    one = variances[:, :1]
+    return _by_precision(1 / one, rows.shape[1] * jnp.log(one[:, 0]), rows, mean)
+
+
+def _by_precision(precision: Array, log_determinant: Array, rows: Array, mean: Array) -> tuple[Array, Moments]:
     def moments(responsibilities: Array) -> tuple[Array, Array]:
         return coordinate_moments(rows, mean, precision, responsibilities)
 
-    distance = square_distances(rows, mean, precision)
-    return _log_normal(distance, jnp.log(variances).sum(1), rows.shape[1]), moments
-
-
-def _trace_of_ratio(inverse: Array, scatter: Array) -> Array:
-    """Return tr(Σ⁻¹ S) from the inverse factor of Σ."""
-    return ((inverse @ scatter) * inverse).sum((-2, -1))
+    return _log_normal(square_distances(rows, mean, precision), log_determinant, rows.shape[1]), moments
 
 
 def _energy_of_each(covariance: Array, scatter: Array, counts: Array) -> Array:
-    _, inverse, log_determinant = factor(covariance)
-    return (counts * log_determinant + _trace_of_ratio(inverse, scatter)).sum()
+    log_determinant, trace = log_det_and_trace(covariance, scatter)
+    return (counts * log_determinant + trace).sum()
 
 
 def _energy_of_one(covariance: Array, scatter: Array, counts: Array) -> Array:
-    _, inverse, log_determinant = factor(covariance)
-    return counts.sum() * log_determinant + _trace_of_ratio(inverse, scatter)
+    log_determinant, trace = log_det_and_trace(covariance, scatter)
+    return counts.sum() * log_determinant + trace
 
 
 MATRICES = Geometry(
@@ -127,4 +130,10 @@ VARIANCES = Geometry(
     energy=lambda variances, scatter, counts: counts @ jnp.log(variances).sum(1) + (scatter / variances).sum(),
     guess=lambda variances, k: jnp.broadcast_to(variances, (k, variances.size)),
     full=lambda variances, k: variances[:, :, None] * jnp.eye(variances.shape[1], dtype=variances.dtype)[None],
+)
+
+ONE_VARIANCE = VARIANCES._replace(  # Σ (k, d) of equal columns, S (k, 1) the mean of the diagonal
+    evaluate=_by_norms,
+    outer=lambda a, b: (a * b).mean(1, keepdims=True),
+    guess=lambda variances, k: jnp.full((k, 1), variances.mean()),
 )
