@@ -7,7 +7,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,10 +20,11 @@ import numpy as np
 from jaxem import families
 from jaxem.datasets import csv_file
 from jaxem.models.mixture import mixture
+from jaxem.selection import search_counts
 from jaxem.shell import picture
+from jaxem.shell.candidates import Candidate, candidate, preferred
 from jaxem.shell.files import check_target, write_whole
 from jaxem.shell.report import model_report, table_report
-from jaxem.shell.search import Candidate, preferred, search
 from jaxem.shell.table import Table, check_table, read_table
 
 DESCRIPTION = """\
@@ -56,10 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
         try:
             job = _prepare(args)
+            with _precision(args.dtype):
+                candidates = _search(job)
         except (OSError, ValueError) as error:
             parser.error(_one_line(error))
         with _precision(args.dtype):
-            chosen = _run(job)
+            chosen = _report(job, candidates)
         return 0 if chosen else 1
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -142,11 +147,10 @@ def _precision(dtype: str) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def _run(job: Job) -> Candidate | None:
+def _report(job: Job, candidates: Sequence[Candidate]) -> Candidate | None:
     values = job.table.values
     title = f"{job.source}: {len(values)} rows of {', '.join(job.table.names)}"
     how = f"{job.covariance} covariance; {job.num_restarts} random start{'s'[: job.num_restarts - 1]} each; {values.dtype}"
-    candidates = search(job.covariance, values, job.counts, job.seed, job.num_restarts, _progress(len(job.counts)))
     chosen = preferred(candidates)
     _show(f"{title}\n{how}\n\n{table_report(candidates, chosen)}\n\n{model_report(chosen, job.table, len(candidates))}\n")
     if chosen:
@@ -154,12 +158,25 @@ def _run(job: Job) -> Candidate | None:
     return chosen
 
 
+def _search(job: Job) -> list[Candidate]:
+    """Search every number of components at once; in a thread, so that an interrupt is heard meanwhile."""
+    family, tell, pool = families.gaussian(job.covariance), _progress(len(job.counts)), ThreadPoolExecutor(1)
+    try:
+        tell(0)
+        run = partial(search_counts, family, job.seed, job.table.values, counts=job.counts, num_restarts=job.num_restarts)
+        found = pool.submit(run).result()
+        tell(len(job.counts))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return [candidate(job.covariance, k, one, job.table.values) for k, one in zip(job.counts, found, strict=True)]
+
+
 def _progress(total: int) -> Callable[[int], None]:
     """Return a counter on stderr: one line that is rewritten on a terminal, its first and last state elsewhere."""
     start, terminal = time.perf_counter(), sys.stderr.isatty()
 
     def tell(done: int) -> None:
-        state = "compiling" if done == 0 else f"fitted {done} of {total} numbers of components"
+        state = "compiling and fitting" if done == 0 else f"fitted {done} of {total} numbers of components"
         line = f"{state}, {time.perf_counter() - start:.1f} s"
         if terminal:
             print(f"\r\x1b[K{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)

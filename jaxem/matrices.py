@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
@@ -23,19 +24,42 @@ MOST_FACTORED = 128  # columns of a matrix that LAPACK factors on one thread
 MOST_CALLS = 8  # matrices that are factored by calls written out, which XLA can tell to be the same
 
 
-def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """Return a function of one matrix (d, d) over any leading axes."""
-    alone = jax.custom_batching.sequential_vmap(function)
+def _on_diagonal(dim: int) -> Any:
+    """Return the mask of a diagonal, as a constant where small: of what else is the same in each step XLA makes copies."""
+    return np.eye(dim, dtype=bool) if dim <= MOST_FACTORED else jnp.eye(dim, dtype=bool)
 
+
+def diagonal(matrix: Array) -> Array:
+    """Return the diagonals of matrices, (..., d, d) -> (..., d)."""
+    return jnp.where(jnp.broadcast_to(_on_diagonal(matrix.shape[-1]), matrix.shape), matrix, 0).sum(-1)
+
+
+def diagonal_matrix(values: Array) -> Array:
+    """Return matrices with values on their diagonals, (..., d) -> (..., d, d)."""
+    dim = values.shape[-1]
+    shape = *values.shape, dim
+    return jnp.where(jnp.broadcast_to(_on_diagonal(dim), shape), jnp.broadcast_to(values[..., None], shape), 0)
+
+
+def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """Return a function of one matrix (d, d) over any leading axes, those of vmap among them: on a CPU in one loop over all."""
+
+    @jax.custom_batching.custom_vmap
     def over(matrix: Array) -> Any:
-        on_cpu, count = jax.default_backend() == "cpu", math.prod(matrix.shape[:-2])
-        if on_cpu and 0 < count <= MOST_CALLS:
-            found = [alone(one) for one in matrix.reshape(count, *matrix.shape[-2:])]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*matrix.shape[:-2], *leaves[0].shape), *found)
-        each = alone if on_cpu else function
-        for _ in matrix.shape[:-2]:
-            each = jax.vmap(each)
-        return each(matrix)
+        leading = matrix.shape[:-2]
+        flat = matrix.reshape(-1, *matrix.shape[-2:])
+        if jax.default_backend() != "cpu":
+            found = jax.vmap(function)(flat)
+        elif 0 < len(flat) <= MOST_CALLS:
+            found = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(function, flat))
+        else:
+            found = lax.map(function, flat)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), found)
+
+    @over.def_vmap
+    def _(axis_size: int, in_batched: Any, matrix: Array) -> tuple[Any, Any]:
+        found = over(matrix)
+        return found, jax.tree.map(lambda leaf: True, found)
 
     return over
 
@@ -63,58 +87,57 @@ def _by_lapack(matrix: Array) -> tuple[Array, Array]:
     return lower, _invert_triangle(lower)
 
 
-def _in_blocks(matrix: Array, most: int) -> tuple[Array, int, int]:
-    """Return a matrix with ones added down its diagonal so that it falls into equal blocks; their number and size."""
+def _in_blocks(matrix: Array, num: int) -> Array:
+    """Return a matrix with ones added down its diagonal so that it falls into `num` equal blocks."""
     dim = matrix.shape[-1]
-    num = -(-dim // most)
-    size = -(-dim // num)
-    more = num * size - dim
-    widths = [(0, 0)] * (matrix.ndim - 2) + [(0, more)] * 2
-    ones = (jnp.arange(dim + more) >= dim).astype(matrix.dtype)
-    return jnp.pad(matrix, widths) + jnp.broadcast_to(jnp.diag(ones), (*matrix.shape[:-2], dim + more, dim + more)), num, size
-
-
-def _rows(matrix: Array, block: Array, size: int, axis: int = -2) -> Array:
-    return lax.dynamic_slice_in_dim(matrix, block * size, size, axis)
-
-
-def _identity_like(matrix: Array) -> Array:
-    return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    whole = -(-dim // num) * num
+    if whole == dim:
+        return matrix
+    padded = jnp.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + [(0, whole - dim)] * 2)
+    return padded + jnp.broadcast_to(np.diag(np.arange(whole) >= dim).astype(matrix.dtype), padded.shape)
 
 
 def _invert_triangle(lower: Array) -> Array:
-    """Return L⁻¹ by forward substitution over blocks of rows, X_j = L_jj⁻¹ (I_j - L_j X)."""
+    """Return L⁻¹ from those of its diagonal blocks, two by two: [A 0; B C]⁻¹ = [A⁻¹ 0; -C⁻¹ B A⁻¹ C⁻¹]."""
     dim = lower.shape[-1]
     if dim <= MOST_SOLVED or jax.default_backend() != "cpu":
         return _invert_by_lapack(lower)
-    lower, num, size = _in_blocks(lower, MOST_SOLVED)
-    identity = _identity_like(lower)
+    num = 1 << math.ceil(math.log2(dim / MOST_SOLVED))
+    lower = _in_blocks(lower, num)
+    size = lower.shape[-1] // num
 
-    def substitute(block: Array, solved: Array) -> Array:
-        rows = _rows(lower, block, size)
-        rest = _rows(identity, block, size) - rows @ solved
-        new = _invert_by_lapack(_rows(rows, block, size, axis=-1)) @ rest
-        return lax.dynamic_update_slice_in_dim(solved, new, block * size, -2)
+    def stacked(places: list[tuple[int, int]]) -> Array:
+        return jnp.stack([lower[..., i * size : (i + 1) * size, j * size : (j + 1) * size] for i, j in places], -3)
 
-    return lax.fori_loop(0, num, substitute, jnp.zeros_like(lower))[..., :dim, :dim]
+    inverse = _invert_by_lapack(stacked([(i, i) for i in range(num)]))
+    while num > 1:
+        num //= 2
+        first, last = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
+        below = -last @ (stacked([(2 * i + 1, 2 * i) for i in range(num)]) @ first)
+        inverse = jnp.concatenate([jnp.concatenate([first, jnp.zeros_like(first)], -1), jnp.concatenate([below, last], -1)], -2)
+        size *= 2
+    return inverse[..., 0, :dim, :dim]
 
 
 def _by_elimination(matrix: Array) -> tuple[Array, Array]:
     """Return L and L⁻¹ from [Σ | I], of which elimination leaves [Lᵀ | L⁻¹]."""
     dim = matrix.shape[-1]
-    matrix, num, size = _in_blocks(matrix, MOST_FACTORED)
-    table = _eliminated(jnp.concatenate([matrix, _identity_like(matrix)], -1), num, size)
+    matrix = _in_blocks(matrix, -(-dim // MOST_FACTORED))
     whole = matrix.shape[-1]
+    identity = jnp.broadcast_to(jnp.eye(whole, dtype=matrix.dtype), matrix.shape)
+    table = _eliminated(jnp.concatenate([matrix, identity], -1))
     return jnp.triu(table[..., :dim, :dim]).mT, jnp.tril(table[..., :dim, whole : whole + dim])
 
 
-def _eliminated(table: Array, num: int, size: int) -> Array:
+def _eliminated(table: Array) -> Array:
     """Return a table (..., d, m), the first d columns of which are Σ, with Lᵀ there, by elimination of blocks of rows."""
     dim = table.shape[-2]
+    num = -(-dim // MOST_FACTORED)
+    size = dim // num
 
     def eliminate(block: Array, table: Array) -> Array:
-        rows = _rows(table, block, size)
-        done = _by_lapack(_rows(rows, block, size, axis=-1))[1] @ rows
+        rows = lax.dynamic_slice_in_dim(table, block * size, size, -2)
+        done = _by_lapack(lax.dynamic_slice_in_dim(rows, block * size, size, -1))[1] @ rows
         below = jnp.broadcast_to(jnp.arange(dim) >= (block + 1) * size, (*done.shape[:-1], dim))
         table = table - jnp.where(below, done[..., :dim], 0).mT @ done
         return lax.dynamic_update_slice_in_dim(table, done, block * size, -2)
@@ -182,7 +205,7 @@ def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Ar
 def factor(covariance: Array) -> tuple[Array, Array, Array]:
     """Return L with LLᵀ = Σ, its inverse, and log|Σ|, of matrices (..., d, d)."""
     lower, inverse = cholesky(covariance)
-    return lower, inverse, 2 * jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
+    return lower, inverse, 2 * jnp.log(diagonal(lower)).sum(-1)
 
 
 def is_positive_definite(matrix: Array) -> Array:
@@ -193,7 +216,7 @@ def is_positive_definite(matrix: Array) -> Array:
     elif dim <= MOST_FACTORED or jax.default_backend() != "cpu":
         lower = _cholesky_by_lapack(matrix)
     else:
-        lower = _eliminated(*_in_blocks(matrix, MOST_FACTORED))
+        lower = _eliminated(_in_blocks(matrix, -(-dim // MOST_FACTORED)))
     return jnp.isfinite(lower).all((-2, -1))
 
 

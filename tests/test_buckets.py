@@ -10,6 +10,7 @@ import pytest
 import jaxem
 from jaxem import families
 from jaxem.buckets import MOST_ROWS, pad, padded_size
+from jaxem.selection import search_counts
 
 
 @contextmanager
@@ -82,6 +83,19 @@ def test_fits_and_searches_of_other_data_in_the_same_bucket_compile_nothing(name
     with compilations() as further:
         for n in (137, 138, 141, 143, 144):
             everything(n)
+    assert further == []
+
+
+def test_another_range_of_components_with_the_same_largest_number_compiles_nothing():
+    x = np.random.default_rng(0).normal(size=(140, 2))
+
+    def search(counts, rows):
+        return search_counts(families.gaussian("diag"), 0, x[:rows], counts=counts, num_restarts=3, max_steps=20)
+
+    search((1, 3), 140)
+    with compilations() as further:
+        search((2, 3), 138)
+        search((3, 3), 140)
     assert further == []
 
 

@@ -13,7 +13,7 @@ FLOORS = [
     {"families"},
     {"blocks", "gradient", "buckets", "boundary"},
     {"models"},
-    {"fitting", "starts", "race", "restarts", "each"},
+    {"fitting", "starts", "race", "restarts", "each", "selection"},
     {"bound", "criteria", "testing"},
     {"shell", "__init__", "__main__"},
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxem.shell.search import Candidate
+from jaxem.shell.candidates import Candidate
 from jaxem.shell.table import Table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxem.restarts import SAME
-from jaxem.shell.search import Candidate
+from jaxem.shell.candidates import Candidate
 from jaxem.shell.table import Table
 from jaxem.stopping import Status
 
@@ -22,7 +22,7 @@ def table_report(candidates: Sequence[Candidate], chosen: Candidate | None) -> s
     same = max((candidate.same for candidate in candidates if math.isfinite(candidate.same)), default=SAME)
     notes = [
         "BIC: smaller is better.  steps: median of all starts, and most.",
-        f"reached best: starts that converged to within {same:.2g} of the highest log-likelihood; all starts ran to their end.",
+        f"reached best: of the starts that ran to their end, those that converged within {same:.2g} of the highest.",
         *_explanations(candidates),
     ]
     return "\n".join([*_aligned(rows, left=(0, 6)), "", *notes])
@@ -34,7 +34,7 @@ def _row(candidate: Candidate, is_chosen: bool) -> tuple[str, ...]:
         f"{candidate.num_components}",
         f"{float(candidate.best.log_likelihood):.4f}",
         f"{candidate.bic:.2f}",
-        f"{candidate.reached}/{len(candidate.steps)} ({candidate.reached / len(candidate.steps):.0%})",
+        f"{candidate.reached}/{candidate.ended} ({candidate.reached / candidate.ended:.0%})",
         f"{np.median(candidate.steps):.0f}, {candidate.steps.max()}",
         ", ".join(f"{count} {_word(status)}" for status, count in candidate.statuses.items()),
     )

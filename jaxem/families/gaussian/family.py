@@ -26,7 +26,7 @@ from jaxem.trees import Shared
 
 LOST = 1e3  # ulps of the squares about old means far away, in which the variances of all the data are lost
 FAR = 100.0  # times the reach of all components, from where the nearest is the nearest from any farther
-LOOKED_AT = 4096  # rows of which the centre is the median
+LOOKED_AT = 512  # rows of which the centre is the median
 
 
 class Gaussian(NamedTuple):
@@ -204,7 +204,7 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
     low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    some = look(lambda x: x[_some(np.flatnonzero(present), x.shape[0])], x)
+    some = look(_taken, x, _some(np.flatnonzero(present), x.shape[0]))
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
     overflows = weights is None and max(-low.min(), high.max()) > limit
@@ -222,6 +222,11 @@ def _nearest_alone(log_prob: Array, far: Array) -> Array:
     """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
     nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
     return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
+
+
+@jax.jit
+def _taken(x: Array, places: Array) -> Array:
+    return x[places]
 
 
 def _some(places: np.ndarray, num_rows: int) -> np.ndarray:

@@ -8,7 +8,7 @@ unconstrained one to the bit.
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.matrices import eigh, is_positive_definite
+from jaxem.matrices import diagonal, diagonal_matrix, eigh, is_positive_definite
 
 DROWNED = 4.0  # ulps of its trace below which an eigenvalue of a matrix is rounding
 
@@ -28,17 +28,17 @@ def hold_matrices(covariance: Array, total: Array, floor: float | None) -> tuple
     if floor == 0:
         return covariance, jnp.zeros(covariance.shape[:-2], bool)
     scale = jnp.broadcast_to(jnp.sqrt(total)[:, None] * jnp.sqrt(total)[None], covariance.shape)
-    identity = jnp.broadcast_to(jnp.eye(covariance.shape[-1], dtype=covariance.dtype), covariance.shape)
-    size = jnp.trace(covariance / scale, axis1=-2, axis2=-1)[..., None, None]
-    least = jnp.maximum(floor, DROWNED * jnp.finfo(covariance.dtype).eps * size)
-    held = ~is_positive_definite(covariance / scale - least * identity)
+    size = diagonal(covariance / scale).sum(-1, keepdims=True)
+    least = jnp.broadcast_to(jnp.maximum(floor, DROWNED * jnp.finfo(covariance.dtype).eps * size), covariance.shape[:-1])
+    held = ~is_positive_definite(covariance / scale - diagonal_matrix(least))
 
-    def raised() -> Array:
-        values, vectors = eigh(covariance / scale)
-        lifted = (vectors * jnp.maximum(values, least[..., 0])[..., None, :]) @ vectors.mT * scale
-        return jnp.where(held[..., None, None], lifted, covariance)
+    def raised(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        values, vectors = eigh(state[1] / scale)  # of the state, or XLA would move it out of the loop
+        lifted = (vectors * jnp.maximum(values, least)[..., None, :]) @ vectors.mT * scale
+        return jnp.zeros_like(state[0]), jnp.where(held[..., None, None], lifted, state[1])
 
-    return lax.cond(held.any(), raised, lambda: covariance), held
+    # a loop of at most one turn: under vmap a cond would cost its eigenvalues in every step
+    return lax.while_loop(lambda state: state[0], raised, (held.any(), covariance))[1], held
 
 
 def hold_variances(variance: Array, total: Array, floor: float | None) -> tuple[Array, Array]:

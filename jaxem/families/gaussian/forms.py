@@ -9,6 +9,7 @@ from jax import Array
 from jaxem import constraints
 from jaxem.families.gaussian.floor import hold_matrices, hold_variances
 from jaxem.families.gaussian.geometry import MATRICES, ONE_MATRIX, ONE_VARIANCE, VARIANCES, Geometry
+from jaxem.matrices import diagonal_matrix
 from jaxem.model import PyTree
 from jaxem.numerics import positive
 
@@ -34,7 +35,7 @@ def _as_it_is(covariance: Array, dim: int) -> Array:
 def _each(scatter: Array, counts: Array, total: Array, floor: float | None) -> tuple[Array, Array]:
     """Take for components without rows what no floor holds: what they get is not looked at."""
     some = (counts > 0)[:, None, None]
-    covariance = jnp.where(some, scatter / positive(counts)[:, None, None], jnp.diag(total)[None])
+    covariance = jnp.where(some, scatter / positive(counts)[:, None, None], diagonal_matrix(total)[None])
     return hold_matrices(covariance, total, floor)
 
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxem.families.gaussian.distances import moments as coordinate_moments
 from jaxem.families.gaussian.distances import square_distances
-from jaxem.matrices import factor, log_det_and_trace
+from jaxem.matrices import diagonal, diagonal_matrix, factor, log_det_and_trace
 from jaxem.numerics import LOG_2PI, positive, symmetric
 
 Moments = Callable[[Array], tuple[Array, Array]]  # responsibilities (n, k) -> shift (k, d) and scatter
@@ -108,18 +108,18 @@ def _energy_of_one(covariance: Array, scatter: Array, counts: Array) -> Array:
 MATRICES = Geometry(
     evaluate=_whitened_by_each,
     outer=lambda a, b: symmetric(a[:, :, None] * b[:, None, :]),
-    diagonal=lambda scatter: jnp.diagonal(scatter, axis1=1, axis2=2),
+    diagonal=diagonal,
     energy=_energy_of_each,
-    guess=lambda variances, k: jnp.broadcast_to(jnp.diag(variances), (k, variances.size, variances.size)),
+    guess=lambda variances, k: jnp.broadcast_to(diagonal_matrix(variances), (k, variances.size, variances.size)),
     full=lambda covariance, k: covariance,
 )
 
 ONE_MATRIX = Geometry(
     evaluate=_whitened_by_one,
     outer=lambda a, b: symmetric(a.T @ b),
-    diagonal=lambda scatter: jnp.diagonal(scatter)[None],
+    diagonal=lambda scatter: diagonal(scatter)[None],
     energy=_energy_of_one,
-    guess=lambda variances, k: jnp.diag(variances),
+    guess=lambda variances, k: diagonal_matrix(variances),
     full=lambda covariance, k: jnp.broadcast_to(covariance, (k, *covariance.shape)),
 )
 
@@ -129,7 +129,7 @@ VARIANCES = Geometry(
     diagonal=lambda scatter: scatter,
     energy=lambda variances, scatter, counts: counts @ jnp.log(variances).sum(1) + (scatter / variances).sum(),
     guess=lambda variances, k: jnp.broadcast_to(variances, (k, variances.size)),
-    full=lambda variances, k: variances[:, :, None] * jnp.eye(variances.shape[1], dtype=variances.dtype)[None],
+    full=lambda variances, k: diagonal_matrix(variances),
 )
 
 ONE_VARIANCE = VARIANCES._replace(  # Σ (k, d) of equal columns, S (k, 1) the mean of the diagonal

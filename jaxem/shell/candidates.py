@@ -1,0 +1,61 @@
+"""What is reported of each number of components, and which of them is preferred."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem import families
+from jaxem.components import take
+from jaxem.criteria import bic
+from jaxem.fitting import Fit
+from jaxem.models.mixture import mixture
+from jaxem.restarts import Restarts, num_reached, same_maximum
+from jaxem.stopping import Status
+
+
+class Candidate(NamedTuple):
+    """What came of one number of components: the best Fit, its components in order of falling weight, and all starts."""
+
+    num_components: int
+    best: Fit
+    covariances: np.ndarray  # (k, d, d), whatever their form
+    bic: float
+    reached: int  # starts that converged within `same` nats of the best
+    same: float
+    statuses: dict[Status, int]  # how many starts ended how
+    steps: np.ndarray  # (num_restarts,)
+
+    @property
+    def ended(self) -> int:
+        """How many starts ran to their end; the others were given up after short runs."""
+        return len(self.steps) - self.statuses.get(Status.NOT_CONTINUED, 0)
+
+
+def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.ndarray) -> Candidate:
+    """Return what is reported of a search among `num_components`, x (n, d)."""
+    model, best = mixture(families.gaussian(covariance), num_components), restarts.best
+    order = np.argsort(-np.asarray(best.params.weights), kind="stable").astype(np.int32)
+    best = best._replace(params=take(model.constraints, best.params, jnp.asarray(order)))
+    status = np.asarray(restarts.fits.status)
+    statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
+    return Candidate(
+        num_components,
+        best,
+        np.asarray(families.full_covariances(covariance, best.params.components)),
+        bic(model, best, x),
+        num_reached(restarts),
+        float(same_maximum(best.log_likelihood)),
+        statuses,
+        np.asarray(restarts.fits.num_steps),
+    )
+
+
+def preferred(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the candidate of lowest BIC: among those that converged, else those unfinished, else those degenerate."""
+    for statuses in ({Status.CONVERGED}, {Status.MAX_STEPS, Status.STALLED}, {Status.DEGENERATE}):
+        eligible = [c for c in candidates if Status(int(c.best.status)) in statuses and np.isfinite(c.bic)]
+        if eligible:
+            return min(eligible, key=lambda candidate: candidate.bic)
+    return None
