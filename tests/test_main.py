@@ -140,7 +140,10 @@ def test_every_number_of_columns_has_a_picture(num_columns, num_candidates):
     components = jaxem.families.Gaussian(jnp.asarray(x[:2]), jnp.array([1.0, 0.25]))
     best = jaxem.Fit(jaxem.Mixture(jnp.array([0.75, 0.25]), components), *[jnp.array(1.0)] * 5)
     whole = np.array([1.0, 0.25])[:, None, None] * np.eye(num_columns)
-    candidates = [Candidate(2, best, whole, bic, 1, 1e-3, {}, np.array([3])) for bic in (10.0, np.inf)[:num_candidates]]
+    candidates = [
+        Candidate(2, best, whole, bic, 1, 1e-3, {}, np.array([3]), np.array([4.0, 4.0]), 2)
+        for bic in (10.0, np.inf)[:num_candidates]
+    ]
     table = Table(tuple("$bcdefg"[:num_columns]), x)
     figure = picture.draw(table, "data", candidates, candidates[0], np.arange(40) % 2)
     received = io.BytesIO()
@@ -151,6 +154,16 @@ def test_every_number_of_columns_has_a_picture(num_columns, num_candidates):
 
 
 # ---- ends that are not a maximum
+
+
+@pytest.mark.parametrize("covariance, own", [("full", 5), ("tied", 2), ("diag", 4), ("spherical", 3)])
+def test_a_component_on_hardly_more_rows_than_it_has_parameters_is_named(covariance, own, write, capsys):
+    """Of 42 rows 34 lie around one place and 8 around another, fewer than three for each parameter unless there are two of them."""
+    x = np.random.default_rng(0).normal(size=(42, 2)) + np.where(np.arange(42) < 34, 0, 30)[:, None]
+    path = write("\n".join(f"{a},{b}" for a, b in x))
+    assert main([str(path), "--components", "2", "--restarts", "4", "--covariance", covariance]) == 0
+    said = f"Few rows for the {own} parameters that each has: component 2 on 8. Such a maximum may be spurious."
+    assert (said in capsys.readouterr().out) == (3 * own > 8)
 
 
 def test_columns_that_lie_on_a_line_are_reported_as_degenerate(write, capsys):

@@ -18,8 +18,8 @@ LARGEST = 60_000  # bytes of a picture
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_there_are_three_notebooks():
-    expected = ["1_quickstart", "2_the_bound", "3_your_own_model"]
+def test_there_are_four_notebooks():
+    expected = ["1_quickstart", "2_the_bound", "3_your_own_model", "4_many_data_sets"]
     received = [path.stem for path in NOTEBOOKS]
     assert received == expected
 

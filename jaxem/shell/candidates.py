@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxem import families
 from jaxem.components import take
-from jaxem.criteria import bic
+from jaxem.criteria import bic, num_free_parameters
 from jaxem.fitting import Fit
+from jaxem.model import PyTree
 from jaxem.models.mixture import mixture
 from jaxem.restarts import Restarts, num_reached, same_maximum
 from jaxem.stopping import Status
@@ -26,6 +27,8 @@ class Candidate(NamedTuple):
     same: float
     statuses: dict[Status, int]  # how many starts ended how
     steps: np.ndarray  # (num_restarts,)
+    rows: np.ndarray  # (k,) of the data that each component stands for, in sum
+    own_parameters: int  # of each component alone
 
     @property
     def ended(self) -> int:
@@ -49,7 +52,17 @@ def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.nd
         float(same_maximum(best.log_likelihood)),
         statuses,
         np.asarray(restarts.fits.num_steps),
+        len(x) * np.asarray(best.params.weights),
+        _own_parameters(covariance, model.constraints, best.params),
     )
+
+
+def _own_parameters(covariance: str, domain: PyTree, params: PyTree) -> int:
+    """Return how many free parameters the components do not share, for each; without its weight."""
+    one, two = (
+        num_free_parameters(mixture(families.gaussian(covariance), k), take(domain, params, jnp.zeros(k, int))) for k in (1, 2)
+    )
+    return two - one - 1
 
 
 def preferred(candidates: Sequence[Candidate]) -> Candidate | None:

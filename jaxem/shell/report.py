@@ -10,6 +10,7 @@ from jaxem.shell.candidates import Candidate
 from jaxem.shell.table import Table
 from jaxem.stopping import Status
 
+FEW = 3  # rows for each of its parameters, below which a component is said to rest on few
 WIDEST = 6  # columns up to which whole covariance matrices are printed
 
 Rows = Sequence[Sequence[str]]
@@ -62,7 +63,16 @@ def model_report(chosen: Candidate | None, table: Table, num_candidates: int) ->
     k, status = chosen.num_components, Status(int(chosen.best.status))
     by = "BIC chooses" if num_candidates > 1 else "The fit:"
     title = f"{by} {k} component{'s' if k > 1 else ''}" + ("." if status == Status.CONVERGED else f" ({_word(status)}).")
-    return "\n\n".join([title, *_components(chosen, table.names)])
+    return "\n\n".join([title, *_components(chosen, table.names), *_thin(chosen)])
+
+
+def _thin(chosen: Candidate) -> list[str]:
+    """Return a warning of components that rest on few rows, whose maxima are often spurious."""
+    few = [(i, rows) for i, rows in enumerate(chosen.rows, 1) if rows < FEW * chosen.own_parameters]
+    if not few:
+        return []
+    which = " and ".join(f"component {i} on {rows:.0f}" for i, rows in few)
+    return [f"Few rows for the {chosen.own_parameters} parameters that each has: {which}. Such a maximum may be spurious."]
 
 
 def _components(chosen: Candidate, names: Sequence[str]) -> list[str]:
