@@ -16,7 +16,7 @@ from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.race import Course, Problem, race, random_start
 from jaxem.restarts import default_num_lanes, evenly, have_reached, plan
-from jaxem.solvers import Solver, squarem
+from jaxem.solvers import Solver, em
 from jaxem.stopping import Status
 from jaxem.trees import pick
 
@@ -62,8 +62,8 @@ def fit_each(
     *,
     num_restarts: int = 8,
     num_continued: int | None = None,
-    short_steps: int = 50,
-    solver: Solver = squarem(),
+    short_steps: int = 20,
+    solver: Solver = em(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
     num_lanes: int | None = None,

@@ -158,7 +158,7 @@ def test_every_number_of_columns_has_a_picture(num_columns, num_candidates):
 
 @pytest.mark.parametrize("covariance, own", [("full", 5), ("tied", 2), ("diag", 4), ("spherical", 3)])
 def test_a_component_on_hardly_more_rows_than_it_has_parameters_is_named(covariance, own, write, capsys):
-    """Of 42 rows 34 lie around one place and 8 around another, fewer than three for each parameter unless there are two of them."""
+    """Of 42 rows 34 lie around one place and 8 around another: three or more for each parameter only where there are two."""
     x = np.random.default_rng(0).normal(size=(42, 2)) + np.where(np.arange(42) < 34, 0, 30)[:, None]
     path = write("\n".join(f"{a},{b}" for a, b in x))
     assert main([str(path), "--components", "2", "--restarts", "4", "--covariance", covariance]) == 0
