@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     arguments = parser.parse_args()
+    if arguments.what == "grid" and arguments.only:
+        parser.error("--only chooses rows of the table, not cells of the grid")
 
     origin = report.provenance(arguments.repeats, arguments.quick)
     kind = f"{'-grid' * (arguments.what == 'grid')}{'-quick' * arguments.quick}"

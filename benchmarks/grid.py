@@ -18,16 +18,15 @@ import jaxem
 from benchmarks import peers
 from benchmarks.measure import Timing, in_turn
 from benchmarks.peers import Stop
-from benchmarks.problems import Size, labelled_clusters, log_likelihood, start_at_rows, start_near_truth
+from benchmarks.problems import Size, clusters, labelled_clusters, log_likelihood, start_at_rows, start_near_truth
 from benchmarks.report import Row, nats, seconds, verdict
-from benchmarks.restarts import as_solution, n_init
+from benchmarks.restarts import as_solution, n_init, of_scikit_learn
 
 PEER = "scikit-learn"
 AT_LEAST, ON_AVERAGE = 1.5, 10.0
 WORK = 1e9  # multiplications that a single fit's steps come to, where that makes a sensible number of steps
 EACH = 30  # multiplications that a row's density and share in one component are taken for, besides those of its distance
 FEWEST_STEPS, MOST_STEPS = 3, 100
-SHORT = 0.01  # nats by which a best may lie below another and still be as good
 TRUTH, ROWS = "near the truth", "on random rows"
 
 
@@ -143,7 +142,7 @@ def _single(cell: Cell, repeats: int) -> Outcome:
 
 def _search(cell: Cell, repeats: int) -> Outcome:
     form, size, num_restarts = cell.form, cell.size, int(cell.start)
-    x = labelled_clusters(0, size, spread=1.0)[0]
+    x = clusters(0, size, spread=1.0)
     model = jaxem.mixture(jaxem.families.gaussian(form), size.k)
     data = jax.numpy.asarray(x)
 
@@ -152,10 +151,8 @@ def _search(cell: Cell, repeats: int) -> Outcome:
 
     timings = in_turn({"jaxem": ours, PEER: n_init(x, form, size.k, num_restarts)}, repeats)
     ends = {"jaxem": log_likelihood(as_solution(timings["jaxem"].result.best.params), x, form)}
-    for name, timing in timings.items():
-        if name != "jaxem" and not timing.failure:
-            found = timing.result
-            ends[name] = log_likelihood(peers.Solution(found.weights_, found.means_, found.covariances_), x, form)
+    peer = {name: timing.result for name, timing in timings.items() if name != "jaxem" and not timing.failure}
+    ends |= {name: log_likelihood(of_scikit_learn(found), x, form) for name, found in peer.items()}
     return _outcome(cell, timings, ends, {"num_restarts": num_restarts})
 
 
@@ -164,7 +161,6 @@ def _ended(timing: Timing) -> bool:
 
 
 def _outcome(cell: Cell, timings: dict[str, Timing], ends: dict[str, float], more: dict[str, Any]) -> Outcome:
-    ours = statistics.median(timings["jaxem"].seconds)
     peer = {name: timing.median for name, timing in timings.items() if name != "jaxem" and name in ends}
     best = min(peer, key=peer.__getitem__, default="")
     record = {
@@ -175,7 +171,7 @@ def _outcome(cell: Cell, timings: dict[str, Timing], ends: dict[str, float], mor
         "timings": {name: timing.record() for name, timing in timings.items()},
         "log_likelihood": ends,
     }
-    return Outcome(cell, ours, peer.get(best, math.nan), ends["jaxem"], ends.get(best, math.nan), record)
+    return Outcome(cell, timings["jaxem"].median, peer.get(best, math.nan), ends["jaxem"], ends.get(best, math.nan), record)
 
 
 def summary(outcomes: list[Outcome]) -> str:

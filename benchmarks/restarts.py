@@ -85,6 +85,10 @@ def as_solution(params: jaxem.Mixture) -> Solution:
     return jax.tree.map(np.asarray, Solution(params.weights, params.components.mean, params.components.covariance))
 
 
+def of_scikit_learn(mixture: Any) -> Solution:
+    return Solution(mixture.weights_, mixture.means_, mixture.covariances_)
+
+
 def n_init(x: np.ndarray, covariance: str, num_components: int, num_restarts: int) -> Callable[[], Any]:
     """Return scikit-learn's own restarts from k-means, counting the steps of every one."""
     from sklearn.mixture import GaussianMixture
@@ -111,8 +115,7 @@ def _searched(found: jaxem.Restarts, x: np.ndarray) -> dict[str, Any]:
 
 def _initialized(mixture: Any, x: np.ndarray) -> dict[str, Any]:
     """Return where scikit-learn's n_init ended."""
-    found = Solution(mixture.weights_, mixture.means_, mixture.covariances_)
-    return {"log_likelihood": log_likelihood(found, x, "full"), "steps": mixture.steps}
+    return {"log_likelihood": log_likelihood(of_scikit_learn(mixture), x, "full"), "steps": mixture.steps}
 
 
 def _fitted(outcomes: list[Outcome], x: np.ndarray) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _search(job: Job) -> list[Candidate]:
 
 
 def _progress(total: int) -> Callable[[int], None]:
-    """Return a counter on stderr: one line that is rewritten on a terminal, its first and last state elsewhere."""
+    """Return what tells on stderr how many are done: in one line that is rewritten on a terminal, in lines elsewhere."""
     start, terminal = time.perf_counter(), sys.stderr.isatty()
 
     def tell(done: int) -> None:
@@ -180,7 +180,7 @@ def _progress(total: int) -> Callable[[int], None]:
         line = f"{state}, {time.perf_counter() - start:.1f} s"
         if terminal:
             print(f"\r\x1b[K{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif done in (0, total):
+        else:
             print(line, file=sys.stderr, flush=True)
 
     return tell

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import families
+from jaxem import constraints, families
 from jaxem.components import take
-from jaxem.criteria import bic, num_free_parameters
+from jaxem.criteria import bic
 from jaxem.fitting import Fit
 from jaxem.model import PyTree
 from jaxem.models.mixture import mixture
@@ -27,7 +28,6 @@ class Candidate(NamedTuple):
     same: float
     statuses: dict[Status, int]  # how many starts ended how
     steps: np.ndarray  # (num_restarts,)
-    rows: np.ndarray  # (k,) of the data that each component stands for, in sum
     own_parameters: int  # of each component alone
 
     @property
@@ -52,17 +52,14 @@ def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.nd
         float(same_maximum(best.log_likelihood)),
         statuses,
         np.asarray(restarts.fits.num_steps),
-        len(x) * np.asarray(best.params.weights),
-        _own_parameters(covariance, model.constraints, best.params),
+        _own_parameters(model.constraints.components, best.params.components) // num_components,
     )
 
 
-def _own_parameters(covariance: str, domain: PyTree, params: PyTree) -> int:
-    """Return how many free parameters the components do not share, for each; without its weight."""
-    one, two = (
-        num_free_parameters(mixture(families.gaussian(covariance), k), take(domain, params, jnp.zeros(k, int))) for k in (1, 2)
-    )
-    return two - one - 1
+def _own_parameters(domain: PyTree, components: PyTree) -> int:
+    """Return how many free parameters run over components, of all of them together."""
+    leaves = zip(constraints.broadcast(domain, components), jax.tree.leaves(components), strict=True)
+    return sum(c.num_free(np.shape(leaf)) for c, leaf in leaves if c.component_axes)
 
 
 def preferred(candidates: Sequence[Candidate]) -> Candidate | None:

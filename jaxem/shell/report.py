@@ -63,15 +63,16 @@ def model_report(chosen: Candidate | None, table: Table, num_candidates: int) ->
     k, status = chosen.num_components, Status(int(chosen.best.status))
     by = "BIC chooses" if num_candidates > 1 else "The fit:"
     title = f"{by} {k} component{'s' if k > 1 else ''}" + ("." if status == Status.CONVERGED else f" ({_word(status)}).")
-    return "\n\n".join([title, *_components(chosen, table.names), *_thin(chosen)])
+    return "\n\n".join([title, *_components(chosen, table.names), *_thin(chosen, len(table.values))])
 
 
-def _thin(chosen: Candidate) -> list[str]:
+def _thin(chosen: Candidate, num_rows: int) -> list[str]:
     """Return a warning of components that rest on few rows, whose maxima are often spurious."""
-    few = [(i, rows) for i, rows in enumerate(chosen.rows, 1) if rows < FEW * chosen.own_parameters]
+    counts = num_rows * np.asarray(chosen.best.params.weights)
+    few = [(i, count) for i, count in enumerate(counts, 1) if count < FEW * chosen.own_parameters]
     if not few:
         return []
-    which = " and ".join(f"component {i} on {rows:.0f}" for i, rows in few)
+    which = " and ".join(f"component {i} on {count:.0f}" for i, count in few)
     return [f"Few rows for the {chosen.own_parameters} parameters that each has: {which}. Such a maximum may be spurious."]
 
 
