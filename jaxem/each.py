@@ -16,7 +16,7 @@ from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.race import Course, Problem, race, random_start
 from jaxem.restarts import default_num_lanes, evenly, have_reached, plan
-from jaxem.solvers import Solver, em
+from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
 from jaxem.trees import pick
 
@@ -33,7 +33,7 @@ class Each(NamedTuple):
     >>> import numpy as np, jaxem
     >>> x = np.random.default_rng(0).poisson([[2.0], [8.0]] * 2, (2, 4, 100)).reshape(2, 400)
     >>> print(jaxem.fit_each(jaxem.mixture(jaxem.families.poisson(), 2), 0, x))
-    Each: 2 data sets, 8 starts each; best: 2 CONVERGED; 6.5 of the starts reached it in the median, 5 at least.
+    Each: 2 data sets, 8 starts each; best: 2 CONVERGED; 8 of the starts reached it in the median, 8 at least.
     """
 
     best: Fit
@@ -62,8 +62,8 @@ def fit_each(
     *,
     num_restarts: int = 8,
     num_continued: int | None = None,
-    short_steps: int = 20,
-    solver: Solver = em(),
+    short_steps: int = 50,
+    solver: Solver = squarem(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
     num_lanes: int | None = None,

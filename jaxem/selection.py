@@ -18,7 +18,7 @@ from jaxem.model import Family, Model, PyTree
 from jaxem.models.mixture import Mixture, mixture, seeded
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import Restarts, default_num_lanes, evenly, plan
-from jaxem.solvers import Solver, em
+from jaxem.solvers import Solver, squarem
 
 
 def search_counts(
@@ -30,8 +30,8 @@ def search_counts(
     counts: Sequence[int],
     num_restarts: int = 64,
     num_continued: int | None = None,
-    short_steps: int = 20,
-    solver: Solver = em(),
+    short_steps: int = 50,
+    solver: Solver = squarem(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
     num_lanes: int | None = None,

@@ -52,7 +52,7 @@ def test_padding_changes_nothing_beyond_rounding(name):
     def everything():
         start = model.init(jax.random.key(1), x, weights)
         fit = jaxem.fit(model, start, x, weights, tol=-np.inf, max_steps=10)
-        search = jaxem.fit_restarts(model, 0, x, num_restarts=3, tol=-np.inf, max_steps=10)
+        search = jaxem.fit_restarts(model, 0, x, num_restarts=3, solver=jaxem.em(), tol=-np.inf, max_steps=10)
         drawn = model.sample(jax.random.key(2), fit.params, 139)
         seen = model.posterior(fit.params, x), model.log_prob(fit.params, x)
         return start, fit, search.fits, search.best, seen, drawn, jaxem.bic(model, fit, x, weights)

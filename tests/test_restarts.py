@@ -91,7 +91,7 @@ def test_each_start_ends_as_a_fit_on_its_own_would(num_lanes):
     x, key = jaxem.datasets.faithful(), jax.random.key(5)
     fits = jaxem.fit_restarts(MODEL, key, x, num_restarts=7, num_continued=7, num_lanes=num_lanes, tol=1e-4, max_steps=300).fits
     for start, start_key in enumerate(jax.random.split(key, 7)):
-        alone = jaxem.fit(MODEL, MODEL.init(start_key, x), x, tol=1e-4, max_steps=300)
+        alone = jaxem.fit(MODEL, MODEL.init(start_key, x), x, solver=jaxem.squarem(), tol=1e-4, max_steps=300)
         assert fits.num_steps[start] == alone.num_steps
         assert fits.status[start] == alone.status
         assert fits.num_evaluations[start] == alone.num_evaluations
@@ -101,7 +101,7 @@ def test_each_start_ends_as_a_fit_on_its_own_would(num_lanes):
 
 def test_the_most_promising_go_on_and_the_others_end_where_their_short_runs_did():
     x, key = jaxem.datasets.faithful(), jax.random.key(6)
-    restarts = jaxem.fit_restarts(MODEL, key, x, num_restarts=8, num_continued=2, short_steps=5)
+    restarts = jaxem.fit_restarts(MODEL, key, x, num_restarts=8, num_continued=2, short_steps=5, solver=jaxem.em())
     short = [
         float(jaxem.fit(MODEL, MODEL.init(k, x), x, tol=-np.inf, max_steps=4).log_likelihood) for k in jax.random.split(key, 8)
     ]
@@ -135,9 +135,9 @@ def test_lane_efficiency_is_the_share_of_paid_steps_that_were_needed():
     np.testing.assert_allclose(together.lane_efficiency, steps.mean() / steps.max(), rtol=1e-6)
 
 
-def test_restarts_run_inside_the_users_jit_and_with_squarem():
+def test_restarts_run_inside_the_users_jit():
     x = jaxem.datasets.faithful()
-    search = jax.jit(lambda key: jaxem.fit_restarts(MODEL, key, x, num_restarts=16, solver=jaxem.squarem()))
+    search = jax.jit(lambda key: jaxem.fit_restarts(MODEL, key, x, num_restarts=16))
     restarts = search(jax.random.key(0))
     assert restarts.best.status == Status.CONVERGED
     assert restarts.fits.log_likelihood.shape == (16,)
@@ -178,7 +178,7 @@ def test_given_starts_are_run_in_the_place_of_random_ones():
     search = jaxem.fit_restarts(MODEL, None, x, starts=stacked, num_continued=4, tol=1e-4, max_steps=300)
     assert search.fits.status.shape == (4,)
     for lane, start in enumerate(starts):
-        alone = jaxem.fit(MODEL, start, x, tol=1e-4, max_steps=300)
+        alone = jaxem.fit(MODEL, start, x, solver=jaxem.squarem(), tol=1e-4, max_steps=300)
         assert search.fits.num_steps[lane] == alone.num_steps
         np.testing.assert_allclose(search.fits.history[lane], alone.history, rtol=1e-11)
 
