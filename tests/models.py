@@ -282,6 +282,7 @@ MODELS = {
     "diag, by products": gaussian("diag", 3, 6),
     "spherical": gaussian("spherical", 2, 2),
     "spherical, by products": gaussian("spherical", 2, 6, dtypes=DOUBLE),
+    "VEI": gaussian("VEI", 2, 3),
     "diag, sharp clusters far apart": Row(
         lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), DOUBLE
     ),
@@ -311,6 +312,22 @@ MODELS = {
 }
 
 
+def eigen(form, dim, dtype):
+    """Return params of two components by a name such as VEI: what varies does so by a factor, or a turn."""
+    volume = np.array([1.0, 2.5]) if form[0] == "V" else np.array(1.5)
+    axes = np.exp(np.linspace(-0.5, 0.5, dim))
+    axes = np.stack([axes, axes[::-1] ** 2]) if form[1] == "V" else axes
+    turns = [np.linalg.qr(np.eye(dim) + t * np.tri(dim))[0] for t in (0.3, -0.5)]
+    orientation = np.stack(turns) if form[2] == "V" else turns[0]
+    parts = volume, None if form == "EII" else axes, None if form[2] == "I" else orientation
+    mean = np.stack([np.zeros(dim), np.full(dim, 2.5)])
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), families.Gaussian(mean, families.Eigen(*parts)))
+
+
+def eigen_family(form, dim=3, dtypes=DOUBLE):
+    return FamilyRow(lambda dtype: (families.gaussian(form), eigen(form, dim, dtype), two_clusters(dim, dtype)), dtypes)
+
+
 def gaussian_family(covariance, dim):
     shapes = {"full": jnp.eye(dim)[None] * jnp.ones((2, 1, 1)), "tied": jnp.eye(dim), "diag": jnp.ones((2, dim))}
 
@@ -336,6 +353,7 @@ FAMILIES = {
     "tied": gaussian_family("tied", 6),
     "diag": gaussian_family("diag", 6),
     "spherical": gaussian_family("spherical", 2),
+    **{form: eigen_family(form) for form in ("EII", "EEI", "VEI", "EVI")},
     "poisson": FamilyRow(
         lambda dtype: (families.poisson(), families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)), counts(2, dtype)), BOTH
     ),

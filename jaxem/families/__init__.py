@@ -2,6 +2,7 @@
 
 from jaxem.families.bernoulli import Bernoulli as Bernoulli
 from jaxem.families.bernoulli import bernoulli as bernoulli
+from jaxem.families.gaussian import Eigen as Eigen
 from jaxem.families.gaussian import Gaussian as Gaussian
 from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian

@@ -16,10 +16,10 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import constraints
-from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced, look
-from jaxem.families.gaussian.forms import FORMS
+from jaxem.arrays import as_floating, as_params, check_rank, check_width, column_ranges, is_traced, look
+from jaxem.families.gaussian.forms import ALIASES, FORMS
 from jaxem.matrices import cholesky
-from jaxem.model import Family
+from jaxem.model import Family, PyTree
 from jaxem.numerics import LOG_2PI, lowest, positive
 from jaxem.seeds import column_variances
 from jaxem.trees import Shared
@@ -33,7 +33,7 @@ class Gaussian(NamedTuple):
     """Parameters of k Gaussians in d dimensions.
 
     mean        (k, d)
-    covariance  (k, d, d) full | (d, d) tied | (k, d) diag, variances | (k,) spherical, variances
+    covariance  (k, d, d) full | (d, d) tied | (k, d) diag, variances | (k,) spherical, variances | else `Eigen`
 
     >>> import numpy as np
     >>> from jaxem.families import Gaussian
@@ -71,12 +71,19 @@ class Centred(NamedTuple):
     far: Array | None = None
 
 
-def gaussian(covariance: str = "full", variance_floor: float | None = None) -> Family:
-    """Return the Gaussian family, p(x | θ_k) = N(x; μ_k, Σ_k), for data (n, d).
+def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
+    """Return the Gaussian family, p(x | θ_k) = N(x; μ_k, Σ_k), for data (n, d), or (n,) as one column.
 
-    covariance: "full" (k, d, d), "tied" (d, d), "diag" (k, d) or "spherical" (k,).
-    variance_floor: c in Σ_k ⪰ c diag(T), T the variances of all the data (their mean where spherical), which holds a
-    component that shrinks onto a few points. None is 1e-10, and 1e-6 for full and tied in float32; 0 switches it off.
+    form: "full" (k, d, d), "tied" (d, d), "diag" (k, d) or "spherical" (k,), which are VVV, EEE, VVI and VII; or another
+    one by three letters, for volume, shape and orientation in Σ_k = λ_k D_k A_k D_kᵀ: Equal for all components, Varying,
+    or the Identity. Those have `Eigen(volume, axes, orientation)` for covariance: EII EEI VEI EVI VEE EVE VVE EEV VEV EVV.
+    E and V are tied and full by the names they have for one column.
+    variance_floor: c in Σ_k ⪰ c diag(T), T the variances of all the data (their mean where round, their least for the
+    variances along axes that turn), which holds a component that shrinks onto a few points. None is 1e-10, and 1e-6 for
+    matrices and turned axes in float32; 0 switches it off.
+
+    Banfield & Raftery (1993); Celeux & Govaert (1995); for a common orientation of shapes that vary, EVE and VVE, whose
+    M-step ends in a stationary point above the old parameters, Flury & Gautschi (1986).
 
     Raises ValueError for another name, or a floor outside [0, 1).
 
@@ -86,18 +93,20 @@ def gaussian(covariance: str = "full", variance_floor: float | None = None) -> F
     >>> print(f"{jaxem.fit_restarts(model, jax.random.key(0), x).best.log_likelihood:.2f}")
     -256.35
     """
-    _check_form(covariance)
+    name = _name(form)
     if variance_floor is not None and not (isinstance(variance_floor, numbers.Real) and 0 <= variance_floor < 1):
         raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor!r}.")
-    return _gaussian(covariance, None if variance_floor is None else float(variance_floor))
+    return _gaussian(name, None if variance_floor is None else float(variance_floor))
 
 
-def _check_form(covariance: str) -> None:
-    if not isinstance(covariance, str) or covariance not in FORMS:
-        raise ValueError(f"covariance must be one of {', '.join(map(repr, FORMS))}, got {covariance!r}.")
+def _name(form: str) -> str:
+    """Return the name of a form in the table; raise ValueError for what is none."""
+    if not isinstance(form, str) or form not in (FORMS | ALIASES):
+        raise ValueError(f"form must be one of {', '.join(map(repr, FORMS | ALIASES))}, got {form!r}.")
+    return ALIASES.get(form, form)
 
 
-def full_covariances(covariance: str, params: Gaussian) -> Array:
+def full_covariances(form: str, components: Gaussian) -> Array:
     """Return the covariance matrix of each component, (k, d, d), from the named form, in squares of the data's units.
 
     Raises ValueError for another name than `gaussian` takes.
@@ -108,29 +117,27 @@ def full_covariances(covariance: str, params: Gaussian) -> Array:
     [[[4. 0.]
       [0. 4.]]]
     """
-    _check_form(covariance)
-    form, (k, dim) = FORMS[covariance], jnp.shape(params.mean)
-    return form.geometry.full(form.expand(jax.tree.map(jnp.asarray, params.covariance), dim), k)
+    row, given = FORMS[_name(form)], as_params(components)
+    return row.geometry.full(row.expand(given.covariance, *given.mean.shape), given.mean.shape[0])
 
 
 @cache
-def _gaussian(covariance: str, variance_floor: float | None) -> Family:
-    form = FORMS[covariance]
+def _gaussian(name: str, variance_floor: float | None) -> Family:
+    form = FORMS[name]
     geometry = form.geometry
 
     def evaluate(params: Gaussian, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
-        dim = params.mean.shape[1]
-        check_width(x.x, dim, "mean")
-        spread = form.expand(params.covariance, dim)
+        check_width(x.x, params.mean.shape[1], "mean")
+        spread = form.expand(params.covariance, *params.mean.shape)
         if x.far is None:
             return about_centre(spread, params.mean, x)
-        reach = jnp.abs(params.mean - x.centre.value).max() + jnp.sqrt(geometry.diagonal(spread).max())
+        reach = jnp.abs(params.mean - x.centre.value).max() + jnp.sqrt(geometry.widest(spread))
         log_prob, statistics = about_centre(spread, params.mean, _brought_near(x, reach))
         return _nearest_alone(log_prob, x.far), statistics
 
-    def about_centre(matrices: Array, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
+    def about_centre(spread: PyTree, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
         centre = x.centre.value
-        log_prob, moments = geometry.evaluate(matrices, x.x - centre, mean - centre)
+        log_prob, moments = geometry.evaluate(spread, x.x - centre, mean - centre)
 
         def statistics(responsibilities: Array) -> GaussianStats:
             counts = responsibilities.sum(0)
@@ -142,20 +149,20 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
         """Return the scatter about means moved by delta (k, d): S - δsᵀ - sδᵀ + N δδᵀ, s the shift."""
         return stats.scatter - geometry.outer(2 * stats.shift - stats.counts[:, None] * delta, delta)
 
-    def estimate(mean: Array, stats: GaussianStats) -> tuple[Gaussian, Array]:
-        count = stats.counts
+    def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
+        mean, count = params.mean, stats.counts
         delta = stats.shift / positive(count)[:, None]
         total_mean = (count @ (mean - mean[:1]) + stats.shift.sum(0)) / count.sum() + mean[0]
         total = geometry.diagonal(about(stats, total_mean[None] - mean)).sum(0)
         least = LOST * jnp.finfo(count.dtype).eps * geometry.diagonal(stats.scatter).sum(0)
         variances = jnp.maximum(total, least) / count.sum()
-        best, held = form.estimate(about(stats, delta), count, variances, variance_floor)
+        best, held = form.estimate(about(stats, delta), count, variances, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
         dim = params.mean.shape[1]
         scatter = about(stats, params.mean - stats.centre / positive(stats.counts)[:, None])
-        energy = geometry.energy(form.expand(params.covariance, dim), scatter, stats.counts)
+        energy = geometry.energy(form.expand(params.covariance, *params.mean.shape), scatter, stats.counts)
         return -0.5 * (stats.counts.sum() * dim * LOG_2PI + energy)
 
     def init(x: Centred, responsibilities: Array) -> Gaussian:
@@ -164,13 +171,13 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
         mean = responsibilities.T @ rows / positive(count)[:, None] + x.centre.value
         variances = column_variances(rows, responsibilities.sum(1))
         one_more = geometry.guess(variances, mean.shape[0])
-        stats = about_centre(one_more, mean, x)[1](responsibilities)
+        stats = about_centre(geometry.spread(one_more), mean, x)[1](responsibilities)
         scatter = about(stats, stats.shift / positive(count)[:, None]) + one_more
-        return Gaussian(mean, form.estimate(scatter, count + 1, variances, 0)[0])
+        return Gaussian(mean, form.begin(scatter, count + 1, variances))
 
     def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array:
         noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
-        factors = cholesky(full_covariances(covariance, params))[0]
+        factors = cholesky(full_covariances(name, params))[0]
 
         def shape(k: Array, rows: Array) -> Array:
             return jnp.where((labels == k)[:, None], noise @ factors[k].T, rows)
@@ -179,15 +186,15 @@ def _gaussian(covariance: str, variance_floor: float | None) -> Family:
 
     return Family(
         evaluate=evaluate,
-        m_step=lambda params, stats: estimate(params.mean, stats)[0],
+        m_step=lambda params, stats: estimate(params, stats)[0],
         expected_log_prob=expected_log_prob,
         init=init,
         constraints=Gaussian(constraints.real, form.domain),
         sample=sample,
         embed=lambda x: x.x,
         prepare=_prepare,
-        degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params.mean, stats)[1],
-        parts=(gaussian, (covariance, variance_floor)),
+        degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
+        parts=(gaussian, (name, variance_floor)),
     )
 
 
@@ -196,7 +203,8 @@ def _prepare(data: Any, weights: Array | None) -> Centred:
     if isinstance(data, Centred):
         return data
     x = as_floating(data)
-    check_rank(x, (2,), "one row per observation, one column per dimension; data[:, None] makes one column.")
+    check_rank(x, (1, 2), "one row per observation, one column per dimension.")
+    x = x[:, None] if x.ndim == 1 else x
     if is_traced(x):
         return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.arange(x.shape[0]), x.shape[0])], 0, keepdims=True))))
     known = weights is not None and not is_traced(weights)

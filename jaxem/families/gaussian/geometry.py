@@ -25,7 +25,9 @@ class Geometry(NamedTuple):
     outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
     diagonal: Callable[[Array], Array]  # S -> its diagonal, (k, d), (1, d) of one for all, or (k, 1) its mean
     energy: Callable[[Array, Array, Array], Array]  # (Σ, S, counts) -> Σ_k N_k log|Σ_k| + tr(Σ_k⁻¹ S_k)
-    guess: Callable[[Array, int], Array]  # (variances (d,), k) -> a Σ
+    guess: Callable[[Array, int], Array]  # (variances (d,), k) -> an S, of one row for each component
+    spread: Callable[[Array], Array]  # S of one row for each component -> the Σ that it is
+    widest: Callable[[Array], Array]  # Σ -> its largest variance along any axis
     full: Callable[[Array, int], Array]  # (Σ, k) -> (k, d, d)
 
 
@@ -111,6 +113,8 @@ MATRICES = Geometry(
     diagonal=diagonal,
     energy=_energy_of_each,
     guess=lambda variances, k: jnp.broadcast_to(diagonal_matrix(variances), (k, variances.size, variances.size)),
+    spread=lambda scatter: scatter,
+    widest=lambda covariance: diagonal(covariance).max(),
     full=lambda covariance, k: covariance,
 )
 
@@ -120,6 +124,8 @@ ONE_MATRIX = Geometry(
     diagonal=lambda scatter: diagonal(scatter)[None],
     energy=_energy_of_one,
     guess=lambda variances, k: diagonal_matrix(variances),
+    spread=lambda scatter: scatter,
+    widest=lambda covariance: diagonal(covariance).max(),
     full=lambda covariance, k: jnp.broadcast_to(covariance, (k, *covariance.shape)),
 )
 
@@ -129,6 +135,8 @@ VARIANCES = Geometry(
     diagonal=lambda scatter: scatter,
     energy=lambda variances, scatter, counts: counts @ jnp.log(variances).sum(1) + (scatter / variances).sum(),
     guess=lambda variances, k: jnp.broadcast_to(variances, (k, variances.size)),
+    spread=lambda scatter: scatter,
+    widest=jnp.max,
     full=lambda variances, k: diagonal_matrix(variances),
 )
 
