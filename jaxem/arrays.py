@@ -50,7 +50,10 @@ def _as_array(x: Any, name: str) -> Any:
     if hasattr(x, "_fields"):
         raise ValueError(f"{name} is a record, {type(x).__name__}, where an array is needed: mind the order of the arguments.")
     if np.ma.is_masked(x):
-        raise ValueError(f"{name} is a masked array with masked entries: drop or impute those rows, as the mask would be lost.")
+        keep = ", or keep it by families.observed(data)" if name == "data" else ""
+        raise ValueError(
+            f"{name} is a masked array with masked entries: drop or impute those rows, as the mask would be lost{keep}."
+        )
     try:
         x = np.asarray(x)
     except ValueError as error:
@@ -166,8 +169,9 @@ def column_ranges(
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
         raise ValueError(
-            f"data has NaN or infinite values (columns {np.flatnonzero(bad).tolist()}): drop or impute those rows; "
-            f"giving them weight 0 is not enough. Numbers that {x.dtype} cannot hold: rescale them."
+            f"data has NaN or infinite values (columns {np.flatnonzero(bad).tolist()}): where NaN is missing, say so by "
+            "families.observed(data); else drop or mend those rows, giving them weight 0 is not enough. "
+            f"Numbers that {x.dtype} cannot hold: rescale them."
         )
     return low, high, kept_low, kept_high, bool(whole)
 

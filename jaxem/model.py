@@ -215,6 +215,16 @@ class Embed(Protocol):
     def __call__(self, x: PyTree) -> Array: ...
 
 
+class Complete(Protocol):
+    """What to put into holes of the data: arrays like them, of which entries that were observed are not looked at.
+
+    `drawn` None: the conditional means under responsibilities (n, k). Else rows drawn from the components that one-hot
+    responsibilities name, which are returned as draws given what was observed.
+    """
+
+    def __call__(self, params: PyTree, x: PyTree, responsibilities: Array, drawn: PyTree) -> PyTree: ...
+
+
 class Family(NamedTuple):
     """The distribution of one component, for all k components at once; the first five fields must be written.
 
@@ -249,6 +259,7 @@ class Family(NamedTuple):
     size: Size | None = None
     log_prior: LogPrior | None = None
     degenerate: Degenerate | None = None
+    complete: Complete | None = None
     parts: Parts | None = None
     additive: bool = True
     exact: bool = True

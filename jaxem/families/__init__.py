@@ -8,6 +8,8 @@ from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
 from jaxem.families.labelled import Labelled as Labelled
 from jaxem.families.labelled import labelled as labelled
+from jaxem.families.observed import Observed as Observed
+from jaxem.families.observed import observed as observed
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product

@@ -11,8 +11,11 @@ from jax import Array
 from jaxem import constraints
 from jaxem.arrays import check_width
 from jaxem.families import independent
+from jaxem.families.holes import means
+from jaxem.families.observed import Observed, check_columns, split, with_holes
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_log
+from jaxem.trees import Shared
 
 
 class Bernoulli(NamedTuple):
@@ -34,9 +37,14 @@ class BernoulliStats(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """Zeros and ones that have been looked at: (n, *event)."""
+    """Zeros and ones that have been looked at, (n, *event), zeros in holes; which were observed, and the share of ones.
+
+    `seen` (n, *event) and `typical` (*event), which stands in holes when seeds are drawn, are None where there are no holes.
+    """
 
     x: Array
+    seen: Array | None = None
+    typical: Shared | None = None
 
 
 def _finite_logs(probs: Array) -> tuple[Array, Array]:
@@ -63,12 +71,15 @@ def bernoulli() -> Family:
         log_one, log_zero = _finite_logs(probs)
 
         def statistics(responsibilities: Array) -> BernoulliStats:
-            return BernoulliStats(*(independent.weighted_sums(each, responsibilities) for each in (x.x, 1 - x.x)))
+            return BernoulliStats(*(independent.weighted_sums(each, responsibilities) for each in (x.x, _zeros(x))))
 
-        return independent.restore_impossible(ones @ log_one.T + (1 - ones) @ log_zero.T), statistics
+        zeros = independent.columns(_zeros(x))
+        return independent.restore_impossible(ones @ log_one.T + zeros @ log_zero.T), statistics
 
     def m_step(params: Bernoulli, stats: BernoulliStats) -> Bernoulli:
-        return Bernoulli(share(stats.ones, stats.zeros))
+        """Keep what a component has learnt nothing about: columns of which it has observed nothing."""
+        known = stats.ones + stats.zeros > 0
+        return Bernoulli(jnp.where(known, share(stats.ones, stats.zeros), params.probs))
 
     def expected_log_prob(params: Bernoulli, stats: BernoulliStats) -> Array:
         zeros = jnp.where(stats.zeros > 0, stats.zeros * jnp.log1p(-jnp.where(stats.zeros > 0, params.probs, 0)), 0)
@@ -79,13 +90,13 @@ def bernoulli() -> Family:
         everywhere = responsibilities.sum(1, keepdims=True) / responsibilities.sum()
         more = (
             independent.weighted_sums(each, responsibilities) + independent.weighted_sums(each, everywhere)
-            for each in (x.x, 1 - x.x)
+            for each in (x.x, _zeros(x))
         )
         return Bernoulli(share(*more))
 
-    def sample(key: Array, params: Bernoulli, labels: Array, like: Any) -> Array:
+    def sample(key: Array, params: Bernoulli, labels: Array, like: Any) -> Array | Observed:
         probs = params.probs[labels]
-        return jax.random.bernoulli(key, probs).astype(probs.dtype)
+        return with_holes(jax.random.bernoulli(key, probs).astype(probs.dtype), like.seen if like is not None else None)
 
     return Family(
         evaluate,
@@ -94,12 +105,29 @@ def bernoulli() -> Family:
         init,
         constraints=Bernoulli(constraints.interval(0, 1)),
         sample=sample,
-        embed=lambda data: independent.columns(data.x),
-        prepare=lambda data, weights: (
-            data if isinstance(data, Binary) else Binary(independent.checked(data, 1, "zeros and ones"))
+        embed=lambda data: independent.columns(
+            data.x if data.seen is None else jnp.where(data.seen, data.x, data.typical.value[None])
         ),
+        prepare=_prepare,
+        complete=lambda params, x, responsibilities, drawn: means(params.probs, responsibilities) if drawn is None else drawn,
         parts=(bernoulli, ()),
     )
+
+
+def _zeros(x: Binary) -> Array:
+    return 1 - x.x if x.seen is None else x.seen.astype(x.x.dtype) - x.x
+
+
+def _prepare(data: Any, weights: Array | None) -> Binary:
+    if isinstance(data, Binary):
+        return data
+    values, seen = split(data)
+    if seen is None:
+        return Binary(independent.checked(values, 1, "zeros and ones"))
+    check_columns(seen, weights)
+    x = independent.checked(jnp.where(seen, values, 0), 1, "zeros and ones")
+    present = seen if weights is None else seen & (weights > 0).reshape(-1, *[1] * (seen.ndim - 1))
+    return Binary(x, seen, Shared(jnp.where(present, x, 0).sum(0) / positive(present.sum(0).astype(x.dtype))))
 
 
 def share(ones: Array, zeros: Array) -> Array:

@@ -84,7 +84,7 @@ def _labelled(family: Family) -> Family:
         x = prepared(family, data.data, weights)
         return Labelled(x, data.labels if isinstance(data.labels, _Numbered) else _checked(data.labels))
 
-    embed, size = family.embed, family.size
+    embed, size, complete = family.embed, family.size, family.complete
     return family._replace(
         evaluate=evaluate,
         init=init,
@@ -92,6 +92,7 @@ def _labelled(family: Family) -> Family:
         embed=lambda x: embed(x.data) if embed else x.data,
         prepare=prepare,
         size=size and (lambda x: size(x.data)),
+        complete=complete and (lambda params, x, r, drawn: complete(params, x.data, r, None if drawn is None else drawn.data)),
         parts=(labelled, (family,)),
     )
 

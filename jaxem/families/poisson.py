@@ -12,6 +12,7 @@ from jaxem import constraints
 from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.counts import deviance, log_mass_at_mean, sample_poisson
+from jaxem.families.holes import allowing_holes
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_sum
 
@@ -99,7 +100,7 @@ def poisson() -> Family:
     def sample(key: Array, params: Poisson, labels: Array, like: Any) -> Array:
         return sample_poisson(key, params.rate[labels])
 
-    return Family(
+    family = Family(
         evaluate,
         _m_step,
         expected_log_prob,
@@ -110,6 +111,7 @@ def poisson() -> Family:
         prepare=_prepare,
         parts=(poisson, ()),
     )
+    return allowing_holes(family, mean=lambda params: params.rate)
 
 
 def _m_step(params: Poisson, stats: PoissonStats) -> Poisson:

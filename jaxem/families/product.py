@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxem.arrays import as_mapping, in_one_dtype, prepared
+from jaxem.families.observed import by_name
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.trees import num_rows
 
@@ -62,12 +63,22 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
         return jnp.concatenate([jax.vmap(jnp.ravel)(f.embed(x[n]) if f.embed else x[n]) for n, f in factors.items()], 1)
 
     def prepare(data: PyTree, weights: Array | None) -> PyTree:
-        given = as_mapping(data, names)
+        given = as_mapping(by_name(data, names), names)
         rows = of_each(lambda name, family: _of_factor(name, family, given[name], weights))
         lengths = of_each(lambda name, family: num_rows(rows[name]))
         if len(set(lengths.values())) > 1:
             raise ValueError(f"data has parts of different lengths, {lengths}: needs the same rows in each.")
         return in_one_dtype(rows)
+
+    def complete(params: PyTree, x: PyTree, responsibilities: Array, drawn: PyTree) -> PyTree:
+        """Fill the parts that can have holes; leave out the others."""
+        return of_each(
+            lambda name, family: (
+                family.complete(params[name], x[name], responsibilities, None if drawn is None else drawn[name])
+                if family.complete
+                else None
+            )
+        )
 
     def log_prior(params: PyTree) -> Array:
         return reduce(operator.add, [f.log_prior(params[n]) for n, f in factors.items() if f.log_prior])
@@ -91,6 +102,7 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
         size=size if any(family.size for family in families) else None,
         log_prior=log_prior if any(family.log_prior for family in families) else None,
         degenerate=degenerate if any(family.degenerate for family in families) else None,
+        complete=complete if any(family.complete for family in families) else None,
         parts=(_product, (names, families)),
         additive=all(family.additive for family in families),
         exact=all(family.exact for family in families),
