@@ -103,9 +103,3 @@ def to_chart(matrix: Array) -> Array:
     safe = jnp.where(moderate[..., None], 1, signs)
     lower = skewed(matrix * safe[..., None, :]) + _sheet(safe)
     return lower[..., *jnp.tril_indices(dim, -1)]
-
-
-def alike(signless: Array, old: Array) -> Array:
-    """Return columns with the signs that leave them nearest to the old ones."""
-    product = (signless * old).sum(-2, keepdims=True)
-    return signless * jnp.where(product < 0, -1, 1).astype(old.dtype)

@@ -282,7 +282,9 @@ MODELS = {
     "diag, by products": gaussian("diag", 3, 6),
     "spherical": gaussian("spherical", 2, 2),
     "spherical, by products": gaussian("spherical", 2, 6, dtypes=DOUBLE),
-    "VEI": gaussian("VEI", 2, 3),
+    "VEI": gaussian("VEI", 2, 3, dtypes=DOUBLE),
+    "VEV": gaussian("VEV", 2, 3, dtypes=("float32",)),
+    "VVE": gaussian("VVE", 2, 3, dtypes=DOUBLE),
     "diag, sharp clusters far apart": Row(
         lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), DOUBLE
     ),
@@ -353,7 +355,7 @@ FAMILIES = {
     "tied": gaussian_family("tied", 6),
     "diag": gaussian_family("diag", 6),
     "spherical": gaussian_family("spherical", 2),
-    **{form: eigen_family(form) for form in ("EII", "EEI", "VEI", "EVI")},
+    **{form: eigen_family(form) for form in ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")},
     "poisson": FamilyRow(
         lambda dtype: (families.poisson(), families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)), counts(2, dtype)), BOTH
     ),

@@ -8,11 +8,12 @@ from scipy.optimize import minimize
 
 import jaxem
 from jaxem import Status, families
-from jaxem.families.gaussian import spectrum
+from jaxem.families.gaussian import eigen, spectrum
+from jaxem.families.gaussian.family import GaussianStats
 from jaxem.families.gaussian.floor import Least
 from jaxem.starts import from_responsibilities
 
-FORMS = ("EII", "EEI", "VEI", "EVI")
+FORMS = ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -28,6 +29,52 @@ def test_a_fit_to_iris_is_that_of_mclust(form, reference, table):
     received = families.full_covariances(form, fit.params.components)[jnp.argsort(fit.params.weights)]
     in_order = np.array(expected["covariances"])[np.argsort(expected["weights"])]
     np.testing.assert_allclose(received, in_order, rtol=1e-4, atol=1e-5)
+
+
+def scatters(k, dim, seed=0):
+    rng = np.random.default_rng(seed)
+    roots = rng.normal(size=(k, dim, dim)) * np.exp(rng.normal(size=(k, 1, dim)))
+    return jnp.asarray(roots @ roots.mT)
+
+
+def begun(form, k, dim, orientation):
+    """Params of one volume for all, with axes of falling size."""
+    axes = np.exp(np.linspace(1, -1, dim))
+    parts = np.ones(k if form[0] == "V" else ()), np.tile(axes, (k, 1)) if form[1] == "V" else axes, orientation
+    return jax.tree.map(jnp.asarray, families.Gaussian(np.zeros((k, dim)), families.Eigen(*parts)))
+
+
+def updated(form, params, scatter, counts, variance_floor=None):
+    zeros = jnp.zeros_like(params.mean)
+    stats = GaussianStats(jnp.asarray(counts), zeros, zeros, scatter)
+    family = families.gaussian(form, variance_floor)
+    return family, stats, family.m_step(params, stats)
+
+
+@pytest.mark.parametrize("form", ["EEV", "EVV"])
+def test_order_and_signs_of_axes_are_kept(form):
+    """The data's eigenvalues rise where eigh has them first, the old axes fall; reflections stay reflections."""
+    old = np.stack([np.diag([-1.0, 1.0, 1.0]), np.linalg.qr(np.arange(9.0).reshape(3, 3) % 4)[0]])
+    params = begun(form, 2, 3, old)
+    spread = np.array([[9.0, 2.0, 1.0], [30.0, 5.0, 0.5]])
+    scatter = jnp.asarray((old * spread[:, None, :]) @ old.mT)
+    new = updated(form, params, scatter, [4.0, 6.0])[2].covariance
+    np.testing.assert_allclose(new.orientation, old, atol=1e-12)
+    assert (np.diff(new.axes) < 0).all()
+
+
+@pytest.mark.parametrize("dim", [5, 12])
+@pytest.mark.parametrize("form", ["EVE", "VVE"])
+def test_a_common_orientation_is_stationary_and_not_below_the_old_one(form, dim):
+    params = begun(form, 3, dim, np.eye(dim))
+    scatter = scatters(3, dim)
+    family, stats, new = updated(form, params, scatter, [10.0, 30.0, 20.0])
+    assert family.expected_log_prob(new, stats) > family.expected_log_prob(params, stats)
+    d, v = np.asarray(new.covariance.orientation), eigen.variances(new.covariance, 3, dim)
+    np.testing.assert_allclose(d.T @ d, np.eye(dim), atol=1e-14)
+    inner = d.T @ np.asarray(scatter) @ d
+    slope = (inner / v[:, None, :] - inner / v[:, :, None]).sum(0)
+    assert np.abs(slope).max() < 1e-8 * np.abs(inner / v[:, None, :]).max()
 
 
 def lost(spread, table, counts):
@@ -92,7 +139,23 @@ def test_mclusts_names_of_the_four_plain_forms_are_taken():
         assert families.gaussian(name) is families.gaussian(form)
 
 
-def test_a_component_that_collapses_is_held_and_reported():
+@pytest.mark.parametrize("form", ["VEI", "VEE", "EVE", "VVE", "VEV", "EVV"])
+def test_a_component_on_one_point_is_held_and_the_step_ascends(form):
+    """From params above the floor, with a component whose rows are all equal."""
+    orientation = {"I": None, "E": np.eye(3), "V": np.stack([np.eye(3)] * 2)}[form[2]]
+    params = begun(form, 2, 3, orientation)
+    scatter = scatters(2, 3).at[1].set(0)
+    sums = jnp.diagonal(scatter, axis1=1, axis2=2) if form == "VEI" else scatter
+    family, stats, new = updated(form, params, sums, [10.0, 5.0])
+    assert family.degenerate(params, stats)
+    assert np.isfinite(families.full_covariances(form, new)).all()
+    assert family.expected_log_prob(new, stats) > family.expected_log_prob(params, stats)
+    total = np.diagonal(np.asarray(scatter).sum(0)) / 15
+    spread = np.asarray(eigen.variances(new.covariance, 2, 3))
+    assert (spread >= 1e-10 * (total if form == "VEI" else total.min()) * (1 - 1e-9)).all()
+
+
+def test_a_component_that_collapses_is_reported():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(40, 2)), np.full((5, 2), 9.0)])
     mean = jnp.array([[0.0, 0.0], [9.0, 9.0]])

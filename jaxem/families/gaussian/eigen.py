@@ -7,7 +7,6 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.numerics import geometric_mean
-from jaxem.orthonormal import identity_like
 
 
 class Eigen(NamedTuple):
@@ -60,13 +59,3 @@ def split(spread: Array) -> tuple[Array, Array]:
     """Return volume (...) and axes (..., d) of variances (..., d)."""
     volume = geometric_mean(spread)
     return volume, spread / volume[..., None]
-
-
-def upright(covariance: Eigen) -> Eigen:
-    """Return round covariances of the shapes of the given ones, along the axes of the data."""
-    axes, orientation = covariance.axes, covariance.orientation
-    return Eigen(
-        covariance.volume,
-        None if axes is None else jnp.ones_like(axes),
-        None if orientation is None else identity_like(orientation),
-    )

@@ -12,21 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxem import constraints
-from jaxem.arrays import as_floating, as_params, check_rank, check_width, column_ranges, is_traced, look
+from jaxem.arrays import as_params, check_width
+from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
 from jaxem.families.gaussian.forms import ALIASES, FORMS
-from jaxem.matrices import cholesky
+from jaxem.families.gaussian.sums import begun, coloured, moved, total_variances
 from jaxem.model import Family, PyTree
-from jaxem.numerics import LOG_2PI, lowest, positive
-from jaxem.seeds import column_variances
-from jaxem.trees import Shared
-
-LOST = 1e3  # ulps of the squares about old means far away, in which the variances of all the data are lost
-FAR = 100.0  # times the reach of all components, from where the nearest is the nearest from any farther
-LOOKED_AT = 512  # rows of which the centre is the median
+from jaxem.numerics import LOG_2PI, positive
 
 
 class Gaussian(NamedTuple):
@@ -58,17 +52,6 @@ class GaussianStats(NamedTuple):
     centre: Array
     shift: Array
     scatter: Array
-
-
-class Centred(NamedTuple):
-    """Rows (n, d), and a point amid them, (1, d), which neither an outlying row nor an absent component moves.
-
-    `far` (n,) tells the rows whose squares overflow, and is None where there are none.
-    """
-
-    x: Array
-    centre: Shared
-    far: Array | None = None
 
 
 def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
@@ -132,57 +115,41 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         if x.far is None:
             return about_centre(spread, params.mean, x)
         reach = jnp.abs(params.mean - x.centre.value).max() + jnp.sqrt(geometry.widest(spread))
-        log_prob, statistics = about_centre(spread, params.mean, _brought_near(x, reach))
-        return _nearest_alone(log_prob, x.far), statistics
+        log_prob, statistics = about_centre(spread, params.mean, brought_near(x, reach))
+        return nearest_alone(log_prob, x.far), statistics
 
     def about_centre(spread: PyTree, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
         centre = x.centre.value
-        log_prob, moments = geometry.evaluate(spread, x.x - centre, mean - centre)
+        distance, log_determinant, moments = geometry.evaluate(spread, x.x - centre, mean - centre)
+        log_scale = jnp.atleast_1d(log_determinant)[:, None] + mean.shape[1] * LOG_2PI
 
         def statistics(responsibilities: Array) -> GaussianStats:
             counts = responsibilities.sum(0)
             return GaussianStats(counts, counts[:, None] * mean, *moments(responsibilities))
 
-        return log_prob, statistics
-
-    def about(stats: GaussianStats, delta: Array) -> Array:
-        """Return the scatter about means moved by delta (k, d): S - δsᵀ - sδᵀ + N δδᵀ, s the shift."""
-        return stats.scatter - geometry.outer(2 * stats.shift - stats.counts[:, None] * delta, delta)
+        return (-0.5 * (distance + log_scale)).T, statistics
 
     def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
         mean, count = params.mean, stats.counts
+        sums = count, stats.shift, stats.scatter
         delta = stats.shift / positive(count)[:, None]
-        total_mean = (count @ (mean - mean[:1]) + stats.shift.sum(0)) / count.sum() + mean[0]
-        total = geometry.diagonal(about(stats, total_mean[None] - mean)).sum(0)
-        least = LOST * jnp.finfo(count.dtype).eps * geometry.diagonal(stats.scatter).sum(0)
-        variances = jnp.maximum(total, least) / count.sum()
-        best, held = form.estimate(about(stats, delta), count, variances, variance_floor, params.covariance)
+        total = total_variances(geometry, mean, *sums)
+        best, held = form.estimate(moved(geometry, *sums, delta), count, total, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
         dim = params.mean.shape[1]
-        scatter = about(stats, params.mean - stats.centre / positive(stats.counts)[:, None])
-        energy = geometry.energy(form.expand(params.covariance, *params.mean.shape), scatter, stats.counts)
-        return -0.5 * (stats.counts.sum() * dim * LOG_2PI + energy)
+        delta = params.mean - stats.centre / positive(stats.counts)[:, None]
+        scatter = moved(geometry, stats.counts, stats.shift, stats.scatter, delta)
+        log_determinant, trace = geometry.log_det_and_trace(form.expand(params.covariance, *params.mean.shape), scatter)
+        return -0.5 * ((stats.counts * (dim * LOG_2PI + log_determinant)).sum() + trace.sum())
 
     def init(x: Centred, responsibilities: Array) -> Gaussian:
-        """Return the M-step from the responsibilities, with one more row for each, spread as all: so no floor is needed."""
-        rows, count = x.x - x.centre.value, responsibilities.sum(0)
-        mean = responsibilities.T @ rows / positive(count)[:, None] + x.centre.value
-        variances = column_variances(rows, responsibilities.sum(1))
-        one_more = geometry.guess(variances, mean.shape[0])
-        stats = about_centre(geometry.spread(one_more), mean, x)[1](responsibilities)
-        scatter = about(stats, stats.shift / positive(count)[:, None]) + one_more
-        return Gaussian(mean, form.begin(scatter, count + 1, variances))
+        return Gaussian(*begun(form, x, responsibilities))
 
     def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array:
         noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
-        factors = cholesky(full_covariances(name, params))[0]
-
-        def shape(k: Array, rows: Array) -> Array:
-            return jnp.where((labels == k)[:, None], noise @ factors[k].T, rows)
-
-        return params.mean[labels] + lax.fori_loop(0, len(factors), shape, noise)
+        return params.mean[labels] + coloured(noise, full_covariances(name, params), labels)
 
     return Family(
         evaluate=evaluate,
@@ -192,70 +159,7 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         constraints=Gaussian(constraints.real, form.domain),
         sample=sample,
         embed=lambda x: x.x,
-        prepare=_prepare,
+        prepare=prepare,
         degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
         parts=(gaussian, (name, variance_floor)),
     )
-
-
-def _prepare(data: Any, weights: Array | None) -> Centred:
-    """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from."""
-    if isinstance(data, Centred):
-        return data
-    x = as_floating(data)
-    check_rank(x, (1, 2), "one row per observation, one column per dimension.")
-    x = x[:, None] if x.ndim == 1 else x
-    if is_traced(x):
-        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.arange(x.shape[0]), x.shape[0])], 0, keepdims=True))))
-    known = weights is not None and not is_traced(weights)
-    present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
-    low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
-    if weights is not None:
-        _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    some = look(_taken, x, _some(np.flatnonzero(present), x.shape[0]))
-    centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
-    limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
-    overflows = weights is None and max(-low.min(), high.max()) > limit
-    return Centred(x, centre, jnp.abs(x).max(1) > limit if overflows else None)
-
-
-def _brought_near(x: Centred, reach: Array) -> Centred:
-    """Return rows, the far ones on their way to the centre at a hundred times the reach of the components."""
-    rows, far = x.x - x.centre.value, jnp.broadcast_to(jnp.asarray(x.far)[:, None], x.x.shape)
-    near = rows * (FAR / jnp.abs(rows).max(1, keepdims=True)) * reach
-    return Centred(jnp.where(far, near + x.centre.value, x.x), x.centre)
-
-
-def _nearest_alone(log_prob: Array, far: Array) -> Array:
-    """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
-    nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
-    return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
-
-
-@jax.jit
-def _taken(x: Array, places: Array) -> Array:
-    return x[places]
-
-
-def _some(places: np.ndarray, num_rows: int) -> np.ndarray:
-    """Return some of the places, evenly; how many depends on the number of rows alone, for the sake of compilation."""
-    size = min(num_rows, LOOKED_AT)
-    return places[np.arange(size) * len(places) // size]
-
-
-def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:
-    if (low == high).all():
-        raise ValueError(
-            f"data rows of positive weight are all equal, needs some spread to fit a covariance; if {dtype} cannot tell them "
-            "apart, rescale them."
-        )
-    if (low == high).any():
-        raise ValueError(f"data columns {np.flatnonzero(low == high).tolist()} are constant: drop them.")
-    info = np.finfo(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        square = ((high - low).astype(dtype) ** 2 * count).astype(dtype)
-    for bad, what in ((~np.isfinite(square), "overflow"), (square < info.tiny / info.eps, "underflow")):
-        if bad.any():
-            raise ValueError(
-                f"data columns {np.flatnonzero(bad).tolist()} spread so that their squares {what} {dtype}: rescale them."
-            )

@@ -10,7 +10,7 @@ from jax import Array
 from jaxem import constraints
 from jaxem.families.gaussian import eigen, eigenforms
 from jaxem.families.gaussian.floor import hold_matrices, hold_variances
-from jaxem.families.gaussian.geometry import MATRICES, ONE_MATRIX, ONE_VARIANCE, VARIANCES, Geometry
+from jaxem.families.gaussian.geometry import MATRICES, ONE_MATRIX, ONE_VARIANCE, TURNED, VARIANCES, Geometry
 from jaxem.matrices import diagonal_matrix
 from jaxem.model import PyTree
 from jaxem.numerics import positive
@@ -60,10 +60,18 @@ def _plain(geometry: Geometry, expand: Callable[..., Any], estimate: Callable[..
     return Form(geometry, expand, estimate, lambda *sums: estimate(*sums, 0)[0], domain)
 
 
-def _along_columns(name: str) -> Form:
-    estimate = partial(eigenforms.along_columns, eigenforms.SPECTRA[name[:2]])
+def _shared(name: str, geometry: Geometry, expand: Callable[..., Any], estimate: Callable[..., Any]) -> Form:
     domain = eigen.domain(*name)
-    return Form(VARIANCES, eigen.variances, estimate, partial(eigenforms.begin, estimate, domain), domain)
+    return Form(geometry, expand, estimate, partial(eigenforms.begin, estimate, domain), domain)
+
+
+def _along_columns(name: str) -> Form:
+    return _shared(name, VARIANCES, eigen.variances, partial(eigenforms.along_columns, eigenforms.SPECTRA[name[:2]]))
+
+
+def _turned(name: str) -> Form:
+    estimate = eigenforms.own_orientation if name[2] == "V" else eigenforms.common_orientation
+    return _shared(name, TURNED, eigen.turned, partial(estimate, eigenforms.SPECTRA[name[:2]]))
 
 
 FORMS = {
@@ -78,6 +86,8 @@ FORMS = {
     ),
     "EII": _plain(ONE_VARIANCE, eigen.variances, eigenforms.one_round, eigen.domain(*"EII")),
     **{name: _along_columns(name) for name in ("EEI", "VEI", "EVI")},
+    "VEE": _shared("VEE", TURNED, eigen.turned, eigenforms.common_shape),
+    **{name: _turned(name) for name in ("EVE", "VVE", "EEV", "VEV", "EVV")},
 }
 """By name, volume, shape and orientation each Equal, Varying or as the Identity (Banfield & Raftery 1993)."""
 
