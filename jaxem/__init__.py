@@ -18,6 +18,7 @@ from jaxem.each import fit_each as fit_each
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
 from jaxem.gradient import gradient_m_step as gradient_m_step
+from jaxem.impute import impute as impute
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
@@ -59,6 +60,7 @@ __all__ = [
     "fit_restarts",
     "from_log_joint",
     "gradient_m_step",
+    "impute",
     "initialize",
     "jitter",
     "lower_bound",

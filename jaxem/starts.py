@@ -10,16 +10,24 @@ from jax import Array
 from jaxem.arrays import as_floating, as_params, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_model
+from jaxem.components import keep_empty
 from jaxem.constraints import Constraint, constrain, each, real, unconstrain
+from jaxem.families.labelled import Labelled
+from jaxem.families.observed import has_holes
 from jaxem.model import Model, PyTree, require
+from jaxem.models.mixture import Mixture
+from jaxem.models.parts import family_of
 from jaxem.seeds import column_variances as column_variances
 from jaxem.seeds import kmeans_plusplus as kmeans_plusplus
 from jaxem.seeds import random_points as random_points
+
+MANY = 1e6
 
 
 def from_responsibilities(model: Model, data: PyTree, responsibilities: Any, weights: Any = None) -> PyTree:
     """Return the M-step from given responsibilities (n, k), one-hot rows for known labels: params of `model`.
 
+    Where data have holes, means and variances are those of what was observed of each column.
     A component that is responsible for nothing keeps what `model.init` with key 0 gives it.
     Raises ValueError where the model lacks `init`, `statistics` or `posterior`, or for responsibilities of another shape.
 
@@ -41,8 +49,22 @@ def from_responsibilities(model: Model, data: PyTree, responsibilities: Any, wei
         )
     if not is_traced(responsibilities) and not bool((np.asarray(responsibilities) >= 0).all()):
         raise ValueError("responsibilities has NaN or negative values, needs shares ≥ 0 of each row.")
+    if has_holes(data) and model.whole is None:
+        params = _from_observed(model, params, data, weights[:, None] * responsibilities)
     statistics = require(by_default_in_blocks(model, data), "statistics")
     return model.m_step(params, statistics(params, data, weights, responsibilities))
+
+
+def _from_observed(model: Model, params: PyTree, data: PyTree, responsibilities: Array) -> PyTree:
+    """Return params of which an M-step makes the moments of what was observed: the family's start, without what it adds.
+
+    A start adds to the rows a few more, so that it is no degenerate one; beside a million times the rows these weigh nothing.
+    """
+    family, old, gate = family_of(model, params, "from_responsibilities")
+    x = data if gate is None else data.data
+    inner, x = (family.parts[1][0], x.data) if isinstance(x, Labelled) and family.parts else (family, x)
+    new = keep_empty(family.constraints, responsibilities.sum(0), inner.init(x, MANY * responsibilities), old)
+    return params._replace(components=new) if isinstance(params, Mixture) else new
 
 
 def jitter(model: Model, key: Any, params: PyTree, num: int, *, scale: float = 0.5) -> PyTree:

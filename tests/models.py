@@ -76,6 +76,18 @@ def mixed_family():
     return families.product(size=families.gaussian("diag"), count=families.poisson(), yes=families.bernoulli())
 
 
+def holed(data, share=0.25):
+    """Data with holes in which other values stand, all of one row's among them, and none of the first row's."""
+    values = np.asarray(data)
+    mask = np.random.default_rng(8).random(values.shape) > share
+    mask[0], mask[5] = True, False
+    return families.Observed(jnp.where(mask, values, np.roll(values, 1, 0)), jnp.asarray(mask))
+
+
+def mixed_with_holes(dtype):
+    return {name: holed(part) for name, part in mixed(dtype).items()}
+
+
 def known_labels():
     """Labels of every third row, minus one elsewhere, which agree with the data but for one."""
     labels = (np.asarray(counts(1, "float64")[:, 0]) > 4).astype(int)
@@ -244,9 +256,9 @@ def single_of(family, data, dtypes=BOTH):
     return Row(lambda dtype: drawn(jaxem.single(family()), data(dtype)), dtypes)
 
 
-def labelled(family, labels, num_components, dtypes=BOTH):
+def labelled(family, labels, num_components, dtypes=BOTH, rows=mixed):
     def build(dtype):
-        data = families.Labelled(mixed(dtype), labels())
+        data = families.Labelled(rows(dtype), labels())
         return drawn(jaxem.mixture(families.labelled(family()), num_components), data)
 
     return Row(build, dtypes)
@@ -285,6 +297,12 @@ MODELS = {
     "VEI": gaussian("VEI", 2, 3, dtypes=DOUBLE),
     "VEV": gaussian("VEV", 2, 3, dtypes=("float32",)),
     "VVE": gaussian("VVE", 2, 3, dtypes=DOUBLE),
+    "full, with holes": mixture_of(families.gaussian, lambda dtype: holed(two_clusters(3, dtype))),
+    "tied, with holes": mixture_of(lambda: families.gaussian("tied"), lambda dtype: holed(two_clusters(3, dtype)), DOUBLE),
+    "diag, with holes": mixture_of(lambda: families.gaussian("diag"), lambda dtype: holed(two_clusters(6, dtype))),
+    "spherical, with holes": mixture_of(
+        lambda: families.gaussian("spherical"), lambda dtype: holed(two_clusters(2, dtype)), DOUBLE
+    ),
     "diag, sharp clusters far apart": Row(
         lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), DOUBLE
     ),
@@ -295,11 +313,14 @@ MODELS = {
     "poisson, three columns": mixture_of(families.poisson, lambda dtype: counts(3, dtype)),
     "poisson, a column of zeros": mixture_of(families.poisson, lambda dtype: without(counts(3, dtype), 1, 0)),
     "poisson, a million": mixture_of(families.poisson, lambda dtype: counts(1, dtype, 1e6, 2e6)[:, 0]),
+    "poisson, with holes": mixture_of(families.poisson, lambda dtype: holed(counts(3, dtype))),
     "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
     "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
     "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
+    "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
+    "product with holes, some labels known": labelled(mixed_family, known_labels, 2, DOUBLE, mixed_with_holes),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
     "mixture with a gate": Row(gated),
     "mixture of exponentials": mixture_of(exponential, lifetimes),
@@ -356,6 +377,12 @@ FAMILIES = {
     "diag": gaussian_family("diag", 6),
     "spherical": gaussian_family("spherical", 2),
     **{form: eigen_family(form) for form in ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")},
+    "VEV, with holes": FamilyRow(
+        lambda dtype: (families.gaussian("VEV"), eigen("VEV", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
+    ),
+    "EVI, with holes": FamilyRow(
+        lambda dtype: (families.gaussian("EVI"), eigen("EVI", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
+    ),
     "poisson": FamilyRow(
         lambda dtype: (families.poisson(), families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)), counts(2, dtype)), BOTH
     ),

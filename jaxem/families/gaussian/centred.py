@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import as_floating, check_rank, column_ranges, is_traced, look
+from jaxem.arrays import check_rank, column_ranges, is_traced, look
+from jaxem.families.gaussian.missing import Gaps, gaps
+from jaxem.families.observed import check_columns, split
 from jaxem.numerics import lowest
 from jaxem.trees import Shared
 
@@ -18,21 +20,33 @@ LOOKED_AT = 512  # rows of which the centre is the median
 class Centred(NamedTuple):
     """Rows (n, d), and a point amid them, (1, d), which neither an outlying row nor an absent component moves.
 
-    `far` (n,) tells the rows whose squares overflow, and is None where there are none.
+    `far` (n,) tells the rows whose squares overflow, and is None where there are none. Rows with holes have the centre in
+    them, and `gaps` to tell where; else it is None.
     """
 
     x: Array
     centre: Shared
     far: Array | None = None
+    gaps: Gaps | None = None
+
+    def about(self) -> Array:
+        """Return rows about the centre, zero in holes."""
+        rows = self.x - self.centre.value
+        return rows if self.gaps is None else jnp.where(self.gaps.seen, rows, 0)
 
 
-def prepare(data: Any, weights: Array | None) -> Centred:
-    """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from."""
+def prepare(data: Any, weights: Array | None, by_pattern: bool = True) -> Centred:
+    """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from.
+
+    `by_pattern` has rows with holes grouped by which columns were observed.
+    """
     if isinstance(data, Centred):
         return data
-    x = as_floating(data)
+    x, seen = split(data)
     check_rank(x, (1, 2), "one row per observation, one column per dimension.")
     x = x[:, None] if x.ndim == 1 else x
+    if seen is not None:
+        return _with_gaps(x, seen.reshape(x.shape), weights, by_pattern)
     if is_traced(x):
         return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.arange(x.shape[0]), x.shape[0])], 0, keepdims=True))))
     known = weights is not None and not is_traced(weights)
@@ -47,11 +61,28 @@ def prepare(data: Any, weights: Array | None) -> Centred:
     return Centred(x, centre, jnp.abs(x).max(1) > limit if overflows else None)
 
 
+def _with_gaps(x: Array, seen: Array, weights: Array | None, by_pattern: bool) -> Centred:
+    """Return rows with the median of what was observed of each column in its holes: so their ranges are those observed."""
+    check_columns(seen, weights)
+    present = seen if weights is None else seen & (weights > 0)[:, None]
+    centre = lax.stop_gradient(_median_of_observed(x, present))
+    whole = prepare(jnp.where(seen, x, centre), weights)
+    return Centred(whole.x, Shared(centre), whole.far, gaps(seen, by_pattern))
+
+
+@jax.jit
+def _median_of_observed(x: Array, seen: Array) -> Array:
+    """Return the median of what was observed of each column, or the next above, (1, d); zero where nothing was."""
+    in_order = jnp.sort(jnp.where(seen, x, jnp.inf), 0)
+    middle = jnp.take_along_axis(in_order, seen.sum(0, keepdims=True) // 2, 0)
+    return jnp.where(seen.any(0, keepdims=True), middle, 0)
+
+
 def brought_near(x: Centred, reach: Array) -> Centred:
     """Return rows, the far ones on their way to the centre at a hundred times the reach of the components."""
     rows, far = x.x - x.centre.value, jnp.broadcast_to(jnp.asarray(x.far)[:, None], x.x.shape)
     near = rows * (FAR / jnp.abs(rows).max(1, keepdims=True)) * reach
-    return Centred(jnp.where(far, near + x.centre.value, x.x), x.centre)
+    return x._replace(x=jnp.where(far, near + x.centre.value, x.x), far=None)
 
 
 def nearest_alone(log_prob: Array, far: Array) -> Array:

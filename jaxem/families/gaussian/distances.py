@@ -5,7 +5,8 @@ error is one rounding of the squared distance from c to μ, in standard deviatio
 than half of the digits of a typical distance, the sharp ones, are done again in an exact pass each, of n·d. How many there
 are is data, not a branch: where there are none, nothing more is paid, under `vmap` too.
 
-Rows and means are given about one point amid the data, so that lanes share their rows.
+Rows and means are given about one point amid the data, so that lanes share their rows. Where rows have holes, `seen` (n, d)
+is one for what was observed and zero elsewhere, as the rows are there, and holes are left out of all sums.
 """
 
 from typing import Any
@@ -33,8 +34,13 @@ def _sharp(offset: Array, precision: Array) -> Array:
     return (precision * offset**2).mean(1) > 0.25 / jnp.sqrt(jnp.finfo(offset.dtype).eps)
 
 
-def _exactly(rows: Array, offset: Array, precision: Array) -> Array:
-    return ((rows.T[None] - offset[:, :, None]) ** 2 * precision[:, :, None]).sum(1)
+def _kept(table: Array, seen: Array | None) -> Array:
+    """Return a table (k, d, n) with zeros in holes."""
+    return table if seen is None else table * seen.T[None]
+
+
+def _exactly(rows: Array, offset: Array, precision: Array, seen: Array | None) -> Array:
+    return _kept((rows.T[None] - offset[:, :, None]) ** 2 * precision[:, :, None], seen).sum(1)
 
 
 def _each_sharp(offset: Array, precision: Array, exact: Any, table: Array) -> Array:
@@ -51,14 +57,21 @@ def _each_sharp(offset: Array, precision: Array, exact: Any, table: Array) -> Ar
 
 
 @jax.custom_jvp
-def square_distances(rows: Array, offset: Array, precision: Array) -> Array:
+def square_distances(rows: Array, offset: Array, precision: Array, seen: Array | None = None) -> Array:
     """Return Σ_j p_kj (x_nj - μ_kj)², (k, n), from rows (n, d), means `offset` (k, d) and precision p, (k, d) or (k, 1)."""
     if _few(rows):
-        return _exactly(rows, offset, precision)
+        return _exactly(rows, offset, precision, seen)
     squares = precision @ _squares(rows, precision).T
-    table = squares - (2 * offset * precision) @ rows.T + (offset**2 * precision).sum(1)[:, None]
+    of_means = offset**2 * precision
+    constant = of_means.sum(1)[:, None] if seen is None else of_means @ seen.T
+    table = squares - (2 * offset * precision) @ rows.T + constant
     each = jnp.broadcast_to(precision, offset.shape)
-    return _each_sharp(offset, precision, lambda k: ((rows - offset[k][None]) ** 2) @ each[k], table)
+
+    def exact(k: Array) -> Array:
+        square = (rows - offset[k][None]) ** 2
+        return (square if seen is None else square * seen) @ each[k]
+
+    return _each_sharp(offset, precision, exact, table)
 
 
 @square_distances.defjvp
@@ -73,28 +86,38 @@ def _mean_if_one(table: Array, precision: Array) -> Array:
     return table if precision.shape[1] == table.shape[1] else table.mean(1, keepdims=True)
 
 
-def _exact_moments(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> tuple[Array, Array]:
+def _counts(responsibilities: Array, seen: Array | None) -> Array:
+    """Return Σ_n r_nk, (k, 1), or, where there are holes, over what was observed of each column, (k, d)."""
+    return responsibilities.sum(0)[:, None] if seen is None else responsibilities.T @ seen
+
+
+def _exact_moments(
+    rows: Array, offset: Array, precision: Array, responsibilities: Array, seen: Array | None
+) -> tuple[Array, Array]:
     weights = responsibilities.T
-    shift = weights @ rows - weights.sum(1)[:, None] * offset
-    squares = (weights[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2).sum(2)
+    shift = weights @ rows - _counts(responsibilities, seen) * offset
+    squares = _kept(weights[:, None, :] * (rows.T[None] - offset[:, :, None]) ** 2, seen).sum(2)
     return shift, _mean_if_one(squares, precision)
 
 
 @jax.custom_jvp
-def moments(rows: Array, offset: Array, precision: Array, responsibilities: Array) -> tuple[Array, Array]:
+def moments(
+    rows: Array, offset: Array, precision: Array, responsibilities: Array, seen: Array | None = None
+) -> tuple[Array, Array]:
     """Return Σ_n r_nk (x_n - μ_k), (k, d), and Σ_n r_nk (x_nj - μ_kj)², from responsibilities (n, k).
 
     The latter (k, d), or its mean over j (k, 1), as `precision` has columns, which else only tells who is sharp.
     """
     if _few(rows):
-        return _exact_moments(rows, offset, precision, responsibilities)
-    count, share = responsibilities.sum(0)[:, None], precision.shape[1] / rows.shape[1]
+        return _exact_moments(rows, offset, precision, responsibilities, seen)
+    count, share = _counts(responsibilities, seen), precision.shape[1] / rows.shape[1]
     shift = responsibilities.T @ rows - count * offset
     second = responsibilities.T @ _squares(rows, precision)
     table = share * second - _mean_if_one(offset * (2 * shift + count * offset), precision)
 
     def exact(k: Array) -> Array:
-        return _mean_if_one((responsibilities[:, k] @ (rows - offset[k][None]) ** 2)[None], precision)[0]
+        square = (rows - offset[k][None]) ** 2
+        return _mean_if_one((responsibilities[:, k] @ (square if seen is None else square * seen))[None], precision)[0]
 
     return shift, _each_sharp(offset, precision, exact, table)
 
@@ -102,11 +125,11 @@ def moments(rows: Array, offset: Array, precision: Array, responsibilities: Arra
 @moments.defjvp
 @in_full_precision
 def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    rows, offset, precision, responsibilities = primals
-    rows_dot, offset_dot, _, responsibilities_dot = tangents
+    rows, offset, precision, responsibilities, seen = primals
+    rows_dot, offset_dot, _, responsibilities_dot, _ = tangents
 
     def exactly(rows: Array, offset: Array, responsibilities: Array) -> tuple[Array, Array]:
-        return _exact_moments(rows, offset, precision, responsibilities)
+        return _exact_moments(rows, offset, precision, responsibilities, seen)
 
     tangent = jax.jvp(exactly, (rows, offset, responsibilities), (rows_dot, offset_dot, responsibilities_dot))[1]
     return moments(*primals), tangent

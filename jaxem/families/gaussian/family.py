@@ -7,7 +7,7 @@ data the first step finds means alone, and the next the variances.
 
 import numbers
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +16,12 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import as_params, check_width
+from jaxem.families.gaussian import missing
 from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
 from jaxem.families.gaussian.forms import ALIASES, FORMS
+from jaxem.families.gaussian.missing import Gaps, GapStats
 from jaxem.families.gaussian.sums import begun, coloured, moved, total_variances
+from jaxem.families.observed import Observed, with_holes
 from jaxem.model import Family, PyTree
 from jaxem.numerics import LOG_2PI, positive
 
@@ -46,12 +49,14 @@ class GaussianStats(NamedTuple):
     centre   (k, d)  N_k μ_k, so that the sums say what they are about and still add up over blocks
     shift    (k, d)  Σ_n r_nk (x_n - μ_k)
     scatter  Σ_n r_nk (x_n - μ_k)(x_n - μ_k)ᵀ: (k, d, d); summed over k (d, d); its diagonal (k, d); or the mean of that (k, 1)
+    gaps     of rows with holes, over which the others are expected sums; else None
     """
 
     counts: Array
     centre: Array
     shift: Array
     scatter: Array
+    gaps: GapStats | None = None
 
 
 def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
@@ -120,6 +125,8 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
 
     def about_centre(spread: PyTree, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
         centre = x.centre.value
+        if x.gaps is not None:
+            return about_holes(spread, mean, x, x.gaps)
         distance, log_determinant, moments = geometry.evaluate(spread, x.x - centre, mean - centre)
         log_scale = jnp.atleast_1d(log_determinant)[:, None] + mean.shape[1] * LOG_2PI
 
@@ -129,11 +136,25 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
 
         return (-0.5 * (distance + log_scale)).T, statistics
 
+    def about_holes(spread: PyTree, mean: Array, x: Centred, gaps: Gaps) -> tuple[Array, Callable[[Array], GaussianStats]]:
+        rows = x.about()
+        distance, log_determinant, moments = missing.evaluate(geometry, spread, rows, mean - x.centre.value, gaps)
+        log_scale = log_determinant + gaps.seen.sum(1).astype(rows.dtype)[None] * LOG_2PI
+
+        def statistics(responsibilities: Array) -> GaussianStats:
+            counts = responsibilities.sum(0)
+            shift, scatter, entropy = moments(responsibilities, responsibilities)
+            more = GapStats(entropy, *missing.observed_sums(rows, gaps.seen, responsibilities))
+            return GaussianStats(counts, counts[:, None] * mean, shift, scatter, more)
+
+        return (-0.5 * (distance + log_scale)).T, statistics
+
     def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
         mean, count = params.mean, stats.counts
         sums = count, stats.shift, stats.scatter
         delta = stats.shift / positive(count)[:, None]
-        total = total_variances(geometry, mean, *sums)
+        known = None if stats.gaps is None else missing.variances(stats.gaps)
+        total = total_variances(geometry, mean, *sums, known)
         best, held = form.estimate(moved(geometry, *sums, delta), count, total, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))
 
@@ -142,14 +163,26 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         delta = params.mean - stats.centre / positive(stats.counts)[:, None]
         scatter = moved(geometry, stats.counts, stats.shift, stats.scatter, delta)
         log_determinant, trace = geometry.log_det_and_trace(form.expand(params.covariance, *params.mean.shape), scatter)
-        return -0.5 * ((stats.counts * (dim * LOG_2PI + log_determinant)).sum() + trace.sum())
+        entropy = 0 if stats.gaps is None else stats.gaps.entropy
+        return entropy - 0.5 * ((stats.counts * (dim * LOG_2PI + log_determinant)).sum() + trace.sum())
 
     def init(x: Centred, responsibilities: Array) -> Gaussian:
         return Gaussian(*begun(form, x, responsibilities))
 
-    def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array:
+    def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array | Observed:
         noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
-        return params.mean[labels] + coloured(noise, full_covariances(name, params), labels)
+        drawn = params.mean[labels] + coloured(noise, full_covariances(name, params), labels)
+        return with_holes(drawn, like.gaps.seen if like is not None and like.gaps is not None else None)
+
+    def complete(params: Gaussian, x: Centred, responsibilities: Array, drawn: Array | None) -> Array:
+        """Fill by conditional means; what was drawn is given those, of which it is the residual that is filled."""
+        spread, centre = form.expand(params.covariance, *params.mean.shape), x.centre.value
+        if x.gaps is None:
+            return x.x
+        if drawn is None:
+            return centre + missing.completed(geometry, spread, x.about(), params.mean - centre, x.gaps, responsibilities)
+        rest = jnp.where(x.gaps.seen, x.x - drawn, 0)
+        return drawn + missing.completed(geometry, spread, rest, jnp.zeros_like(params.mean), x.gaps, responsibilities)
 
     return Family(
         evaluate=evaluate,
@@ -159,7 +192,8 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         constraints=Gaussian(constraints.real, form.domain),
         sample=sample,
         embed=lambda x: x.x,
-        prepare=prepare,
+        prepare=partial(prepare, by_pattern=not missing.has_upright_axes(geometry)),
+        complete=complete,
         degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
         parts=(gaussian, (name, variance_floor)),
     )

@@ -27,6 +27,7 @@ class Geometry(NamedTuple):
     outer: Callable[[Array, Array], Array]  # a, b (k, d) -> the symmetric part of a_k b_kᵀ, as an S
     diagonal: Callable[[Array], Array]  # S -> its diagonal, (k, d), (1, d) of one for all, or (k, 1) its mean
     log_det_and_trace: Callable[[Any, Array], tuple[Array, Array]]  # (Σ, S) -> log|Σ_k| and tr(Σ_k⁻¹ S_k), (k,) or ()
+    upright: Callable[[Array], Array]  # sums of squares (k, d) -> the S of columns that do not depend on each other
     guess: Callable[[Array, int], Array]  # (variances (d,), k) -> an S, of one row for each component
     spread: Callable[[Array], Any]  # S of one row for each component -> the Σ that it is
     widest: Callable[[Any], Array]  # Σ -> its largest variance along any axis
@@ -114,6 +115,7 @@ MATRICES = Geometry(
     outer=lambda a, b: symmetric(a[:, :, None] * b[:, None, :]),
     diagonal=diagonal,
     log_det_and_trace=log_det_and_trace,
+    upright=diagonal_matrix,
     guess=lambda variances, k: jnp.broadcast_to(diagonal_matrix(variances), (k, variances.size, variances.size)),
     spread=lambda scatter: scatter,
     widest=lambda covariance: diagonal(covariance).max(),
@@ -133,6 +135,7 @@ ONE_MATRIX = Geometry(
     outer=lambda a, b: symmetric(a.T @ b),
     diagonal=lambda scatter: diagonal(scatter)[None],
     log_det_and_trace=log_det_and_trace,
+    upright=lambda squares: diagonal_matrix(squares.sum(0)),
     guess=lambda variances, k: diagonal_matrix(variances),
     spread=lambda scatter: scatter,
     widest=lambda covariance: diagonal(covariance).max(),
@@ -144,6 +147,7 @@ VARIANCES = Geometry(
     outer=jnp.multiply,
     diagonal=lambda scatter: scatter,
     log_det_and_trace=lambda variances, scatter: (jnp.log(variances).sum(1), (scatter / variances).sum(1)),
+    upright=lambda squares: squares,
     guess=lambda variances, k: jnp.broadcast_to(variances, (k, variances.size)),
     spread=lambda scatter: scatter,
     widest=jnp.max,
@@ -153,5 +157,6 @@ VARIANCES = Geometry(
 ONE_VARIANCE = VARIANCES._replace(  # Σ (k, d) of equal columns, S (k, 1) the mean of the diagonal
     evaluate=_by_norms,
     outer=lambda a, b: (a * b).mean(1, keepdims=True),
+    upright=lambda squares: squares.mean(1, keepdims=True),
     guess=lambda variances, k: jnp.full((k, 1), variances.mean()),
 )

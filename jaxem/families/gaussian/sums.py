@@ -4,8 +4,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxem.families.gaussian.centred import Centred
+from jaxem.families.gaussian.distances import moments
 from jaxem.families.gaussian.forms import Form
 from jaxem.families.gaussian.geometry import Geometry
+from jaxem.families.gaussian.missing import GapStats, observed_sums, variances
 from jaxem.matrices import cholesky
 from jaxem.model import PyTree
 from jaxem.numerics import positive
@@ -19,10 +21,13 @@ def moved(geometry: Geometry, counts: Array, shift: Array, scatter: Array, delta
     return scatter - geometry.outer(2 * shift - counts[:, None] * delta, delta)
 
 
-def total_variances(geometry: Geometry, mean: Array, counts: Array, shift: Array, scatter: Array) -> Array:
-    """Return the variances of all the data, (d,), or as many as the geometry has, from sums about `mean`."""
+def total_variances(
+    geometry: Geometry, mean: Array, counts: Array, shift: Array, scatter: Array, known: Array | None = None
+) -> Array:
+    """Return the variances of all the data, (d,), or as many as the geometry has, from sums about `mean`, or those known."""
     total_mean = (counts @ (mean - mean[:1]) + shift.sum(0)) / counts.sum() + mean[0]
     total = geometry.diagonal(moved(geometry, counts, shift, scatter, total_mean[None] - mean)).sum(0)
+    total = total if known is None else known * counts.sum()
     least = LOST * jnp.finfo(counts.dtype).eps * geometry.diagonal(scatter).sum(0)
     return jnp.maximum(total, least) / counts.sum()
 
@@ -30,6 +35,8 @@ def total_variances(geometry: Geometry, mean: Array, counts: Array, shift: Array
 def begun(form: Form, x: Centred, responsibilities: Array) -> tuple[Array, PyTree]:
     """Return means and covariances from responsibilities, with one more row for each, spread as all: no floor is needed."""
     geometry, centre, counts = form.geometry, x.centre.value, responsibilities.sum(0)
+    if x.gaps is not None:
+        return _begun_from_observed(form, x, x.gaps.seen, responsibilities)
     rows = x.x - centre
     mean = responsibilities.T @ rows / positive(counts)[:, None]
     variances = column_variances(rows, responsibilities.sum(1))
@@ -37,6 +44,17 @@ def begun(form: Form, x: Centred, responsibilities: Array) -> tuple[Array, PyTre
     shift, scatter = geometry.evaluate(geometry.spread(one_more), rows, mean)[2](responsibilities)
     about_mean = moved(geometry, counts, shift, scatter, shift / positive(counts)[:, None])
     return mean + centre, form.begin(about_mean + one_more, counts + 1, variances)
+
+
+def _begun_from_observed(form: Form, x: Centred, seen: Array, responsibilities: Array) -> tuple[Array, PyTree]:
+    """Return means and variances of what was observed of each column, with one more row, spread as all; no covariances."""
+    rows, present, counts = x.about(), seen.astype(x.x.dtype), responsibilities.sum(0)
+    known = responsibilities.T @ present
+    mean = responsibilities.T @ rows / positive(known)
+    total = variances(GapStats(jnp.zeros(()), *observed_sums(rows, seen, responsibilities)))
+    squares = moments(rows, mean, jnp.ones_like(mean), responsibilities, present)[1]
+    each = (squares + total[None]) / (known + 1)
+    return mean + x.centre.value, form.begin(form.geometry.upright(each * (counts + 1)[:, None]), counts + 1, total)
 
 
 def coloured(noise: Array, covariances: Array, labels: Array) -> Array:

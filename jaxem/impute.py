@@ -1,0 +1,74 @@
+"""Holes in the data filled by what a fitted model says of them."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem.arrays import as_arrays, as_mapping, as_params
+from jaxem.blocks import default_block_size, row_by_row
+from jaxem.boundary import as_key, check_model, ready
+from jaxem.families.labelled import Labelled
+from jaxem.families.observed import Observed, by_name, split
+from jaxem.model import Family, Model, PyTree, require
+from jaxem.models.parts import family_of
+from jaxem.numerics import in_full_precision
+from jaxem.trees import Gated, unit_weights
+
+
+def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTree:
+    """Return data with each hole filled by its conditional mean, E[x_m | x_o, θ]; or, given a key, a draw from p(x_m | x_o, θ).
+
+    data: as `fit` takes them, with `families.Observed` parts; what comes back is an array like the values, of a product a
+    dict of them, without labels and covariates. Draws of one row are made together, from one component: for multiple
+    imputation (Rubin 1987) call with several keys.
+    Raises ValueError for a model that is no mixture or single family, and for a family whose data can have no holes.
+
+    >>> import numpy as np, jaxem
+    >>> x = jaxem.families.observed([[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, np.nan]])
+    >>> model = jaxem.single(jaxem.families.gaussian())
+    >>> fit = jaxem.fit(model, model.init(0, x), x)
+    >>> print(jaxem.impute(model, fit.params, x)[3].round(1))
+    [4.  8.2]
+    """
+    check_model(model)
+    data = as_arrays(data)
+    x, posterior = ready(model.prepare, data), require(model, "posterior")(params, data)
+    params = jax.tree.map(lambda leaf: leaf.astype(unit_weights(x).dtype), as_params(params))
+    family, components, gate = family_of(model, params, "impute")
+    require(family, "complete")
+    rows, given = (data, x) if gate is None else (data.data, x.data)
+    if key is None:
+        return _merged(rows, _completed(family, components, (given, posterior, None)))
+    of_labels, of_rows = jax.random.split(as_key(key))
+    labels = jax.random.categorical(of_labels, jnp.log(posterior), axis=1)
+    one_hot = jax.nn.one_hot(labels, posterior.shape[1], dtype=posterior.dtype)
+    drawn = require(family, "sample")(of_rows, components, labels, None)
+    return _merged(rows, _completed(family, components, (given, one_hot, drawn)))
+
+
+@partial(jax.jit, static_argnums=0)
+@in_full_precision
+def _completed(family: Family, components: PyTree, rows: PyTree) -> PyTree:
+    complete = require(family, "complete")
+    return row_by_row(lambda theta, block: complete(theta, *block), default_block_size())(components, rows)
+
+
+def _merged(given: PyTree, filled: PyTree) -> PyTree:
+    """Return what was observed as it was given, and holes as they were filled."""
+    if isinstance(given, (Labelled, Gated)):
+        return _merged(given.data, filled)
+    if isinstance(filled, Mapping):
+        parts = as_mapping(by_name(given, tuple(filled)), tuple(filled))
+        return {name: _merged(parts[name], filled[name]) for name in filled}
+    if not isinstance(given, Observed):
+        return given
+    values, seen = split(given)
+    return values if seen is None else _where(seen, values, filled)
+
+
+def _where(seen: Array, values: Array, filled: Array) -> Array:
+    return jnp.where(seen, values, filled.reshape(values.shape).astype(values.dtype))
