@@ -14,7 +14,7 @@ from jaxem.arrays import check_width
 from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
 from jaxem.families.gaussian.forms import FORMS, Form
 from jaxem.families.gaussian.sums import begun, coloured
-from jaxem.families.student_t.density import MOST_DOF, log_density
+from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_density
 from jaxem.families.student_t.freedom import better_dof
 from jaxem.families.student_t.scatter import StudentTStats, bound, improved
 from jaxem.model import Family
@@ -137,7 +137,8 @@ def _student_t(name: str, dof: float | str | None, variance_floor: float | None)
         full = form.geometry.full(form.expand(params.scale, k, dim), k)
         return params.location[labels] + coloured(noise, full, labels) * jnp.exp(0.5 * (jnp.log(0.5 * nu) - log_gamma))[:, None]
 
-    domain_of_dof = {None: constraints.positive, "tied": constraints.on_axes(constraints.positive, ())}
+    inside = constraints.interval(LEAST_DOF, MOST_DOF)
+    domain_of_dof = {None: inside, "tied": constraints.on_axes(inside, ())}
     return Family(
         evaluate=evaluate,
         m_step=lambda params, stats: estimate(params, stats)[0],
