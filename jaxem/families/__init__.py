@@ -13,4 +13,6 @@ from jaxem.families.observed import observed as observed
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product
+from jaxem.families.student_t import StudentT as StudentT
+from jaxem.families.student_t import student_t as student_t
 from jaxem.trees import Gated as Gated
