@@ -305,6 +305,7 @@ MODELS = {
     ),
     "student-t, four degrees of freedom": mixture_of(lambda: families.student_t(dof=4), lambda dtype: two_clusters(2, dtype)),
     "student-t, free": mixture_of(lambda: families.student_t("diag"), lambda dtype: two_clusters(2, dtype), DOUBLE),
+    "student-t, with holes": mixture_of(lambda: families.student_t(dof=4), lambda dtype: holed(two_clusters(3, dtype)), DOUBLE),
     "diag, sharp clusters far apart": Row(
         lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), DOUBLE
     ),
@@ -364,12 +365,12 @@ def gaussian_family(covariance, dim):
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
 
 
-def student_t_family(form, dof):
+def student_t_family(form, dof, rows=lambda data: data):
     def build(dtype):
         scale = {"tied": jnp.array([[1.5, 0.3], [0.3, 1.0]], dtype), "spherical": jnp.array([1.0, 2.0], dtype)}[form]
         location = jnp.array([[0.0, 0.0], [2.5, 2.5]], dtype)
         nu = jnp.asarray(6, dtype) if dof == "tied" else None
-        return families.student_t(form, dof), families.StudentT(location, scale, nu), two_clusters(2, dtype)
+        return families.student_t(form, dof), families.StudentT(location, scale, nu), rows(two_clusters(2, dtype))
 
     return FamilyRow(build)
 
@@ -395,6 +396,7 @@ FAMILIES = {
     "EVI, with holes": FamilyRow(
         lambda dtype: (families.gaussian("EVI"), eigen("EVI", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
     ),
+    "student-t, free, with holes": student_t_family("spherical", "tied", holed),
     "student-t, tied scale": student_t_family("tied", 3.0),
     "student-t, one dof": student_t_family("spherical", "tied"),
     "poisson": FamilyRow(

@@ -34,6 +34,10 @@ class Centred(NamedTuple):
         rows = self.x - self.centre.value
         return rows if self.gaps is None else jnp.where(self.gaps.seen, rows, 0)
 
+    def observed(self) -> Array | None:
+        """Return how many columns were observed of each row, (n,); None where all were."""
+        return None if self.gaps is None else self.gaps.seen.sum(1, dtype=jnp.int32)
+
 
 def prepare(data: Any, weights: Array | None, by_pattern: bool = True) -> Centred:
     """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from.

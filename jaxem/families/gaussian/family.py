@@ -144,7 +144,7 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         def statistics(responsibilities: Array) -> GaussianStats:
             counts = responsibilities.sum(0)
             shift, scatter, entropy = moments(responsibilities, responsibilities)
-            more = GapStats(entropy, *missing.observed_sums(rows, gaps.seen, responsibilities))
+            more = GapStats(entropy.sum(), *missing.observed_sums(rows, gaps.seen, responsibilities))
             return GaussianStats(counts, counts[:, None] * mean, shift, scatter, more)
 
         return (-0.5 * (distance + log_scale)).T, statistics
@@ -153,7 +153,7 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         mean, count = params.mean, stats.counts
         sums = count, stats.shift, stats.scatter
         delta = stats.shift / positive(count)[:, None]
-        known = None if stats.gaps is None else missing.variances(stats.gaps)
+        known = None if stats.gaps is None else missing.variances(*stats.gaps[1:])
         total = total_variances(geometry, mean, *sums, known)
         best, held = form.estimate(moved(geometry, *sums, delta), count, total, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))

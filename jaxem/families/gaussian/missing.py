@@ -19,7 +19,7 @@ from jaxem.arrays import is_traced
 from jaxem.families.gaussian import distances
 from jaxem.families.gaussian.geometry import ONE_MATRIX, ONE_VARIANCE, VARIANCES, Geometry
 from jaxem.matrices import factor
-from jaxem.numerics import LOG_2PI, symmetric
+from jaxem.numerics import LOG_2PI, positive, symmetric
 from jaxem.trees import Shared
 
 MOST_IN_A_TILE = 64
@@ -85,7 +85,7 @@ def has_upright_axes(geometry: Geometry) -> bool:
 
 
 Moments = Callable[[Array, Array], tuple[Array, Array, Array]]
-"""Weights of rows (n, k), and those of their holes -> shift (k, d), scatter, and Σ_nk r_nk of entropies."""
+"""Weights of rows (n, k), and those of their holes -> shift (k, d), scatter, and Σ_n r_nk of the entropies of holes, (k,)."""
 
 
 def evaluate(geometry: Geometry, spread: Any, rows: Array, mean: Array, gaps: Gaps) -> tuple[Array, Array, Moments]:
@@ -104,10 +104,10 @@ def observed_sums(rows: Array, seen: Array, responsibilities: Array) -> tuple[Ar
     return weights @ seen.astype(rows.dtype), weights @ rows, weights @ rows**2
 
 
-def variances(stats: GapStats) -> Array:
-    """Return the variances of what was observed, (d,)."""
-    some = jnp.where(stats.counts > 0, stats.counts, 1)
-    return jnp.maximum(stats.second / some - (stats.first / some) ** 2, 0)
+def variances(counts: Array, first: Array, second: Array) -> Array:
+    """Return the variances of what was observed, (d,), from those sums."""
+    some = positive(counts)
+    return jnp.maximum(second / some - (first / some) ** 2, 0)
 
 
 def _along_columns(geometry: Geometry, spread: Array, rows: Array, mean: Array, seen: Array) -> tuple[Array, Array, Moments]:
@@ -119,7 +119,7 @@ def _along_columns(geometry: Geometry, spread: Array, rows: Array, mean: Array, 
         missing = whole.T @ (1 - present)
         own = missing * spread
         scatter = squares + (own.mean(1, keepdims=True) if geometry is ONE_VARIANCE else own)
-        return shift, scatter, 0.5 * (missing * (LOG_2PI + 1 + jnp.log(spread))).sum()
+        return shift, scatter, 0.5 * (missing * (LOG_2PI + 1 + jnp.log(spread))).sum(1)
 
     return distances.square_distances(rows, mean, precision, present), jnp.log(spread) @ present.T, moments
 
@@ -173,11 +173,12 @@ def _order(pattern: Array, num_patterns: int) -> Array:
 def _tiles_of(gaps: Gaps) -> tuple[_Tiles, Array, Array]:
     """Return tiles, each row's pattern, and the table of these: where there are as many as rows, each row has its own."""
     assert gaps.pattern is not None and gaps.table is not None
-    table, n = gaps.table.value, gaps.seen.shape[0]
-    if table.shape[0] < n:
-        return _tiled(gaps.pattern, table.shape[0]), gaps.pattern, table
+    seen, pattern, table = (jnp.asarray(leaf) for leaf in (gaps.seen, gaps.pattern, gaps.table.value))
+    n, num_patterns = seen.shape[0], table.shape[0]
+    if num_patterns < n:
+        return _tiled(pattern, num_patterns), pattern, table
     each = jnp.arange(n, dtype=jnp.int32)
-    return _Tiles(each[:, None], each, each), each, gaps.seen
+    return _Tiles(each[:, None], each, each), each, seen
 
 
 class _Factors(NamedTuple):
@@ -201,7 +202,7 @@ def _factors(covariances: Array, table: Array) -> _Factors:
 
 
 def _taken(rows: Array, tiles: _Tiles) -> Array:
-    return rows.at[tiles.rows].get(mode="fill", fill_value=0)
+    return jnp.asarray(rows).at[tiles.rows].get(mode="fill", fill_value=0)
 
 
 def _times(matrices: Array, tiles: _Tiles, rows: Array, mean: Array) -> Array:
@@ -235,7 +236,7 @@ def _by_pattern(geometry: Geometry, spread: Any, rows: Array, mean: Array, gaps:
 
 
 def _entropy(covariances: Array, factors: _Factors, table: Array, counts: Array) -> Array:
-    """Return the sum of the entropies of holes from the number of rows of each pattern, (P, k)."""
+    """Return the sums of the entropies of holes, (k,), from the number of rows of each pattern, (P, k)."""
     holes = (~table).sum(1).astype(counts.dtype)[:, None]
     whole = factor(covariances)[2][None]
-    return 0.5 * (counts * (holes * (LOG_2PI + 1) + whole - factors.log_determinant)).sum()
+    return 0.5 * (counts * (holes * (LOG_2PI + 1) + whole - factors.log_determinant)).sum(0)

@@ -7,7 +7,7 @@ from jaxem.families.gaussian.centred import Centred
 from jaxem.families.gaussian.distances import moments
 from jaxem.families.gaussian.forms import Form
 from jaxem.families.gaussian.geometry import Geometry
-from jaxem.families.gaussian.missing import GapStats, observed_sums, variances
+from jaxem.families.gaussian.missing import observed_sums, variances
 from jaxem.matrices import cholesky
 from jaxem.model import PyTree
 from jaxem.numerics import positive
@@ -51,7 +51,7 @@ def _begun_from_observed(form: Form, x: Centred, seen: Array, responsibilities: 
     rows, present, counts = x.about(), seen.astype(x.x.dtype), responsibilities.sum(0)
     known = responsibilities.T @ present
     mean = responsibilities.T @ rows / positive(known)
-    total = variances(GapStats(jnp.zeros(()), *observed_sums(rows, seen, responsibilities)))
+    total = variances(*observed_sums(rows, seen, responsibilities))
     squares = moments(rows, mean, jnp.ones_like(mean), responsibilities, present)[1]
     each = (squares + total[None]) / (known + 1)
     return mean + x.centre.value, form.begin(form.geometry.upright(each * (counts + 1)[:, None]), counts + 1, total)

@@ -27,10 +27,27 @@ def log_constant(dof: Array, dim: int) -> Array:
     return total - 0.5 * dim * LOG_2PI
 
 
-def log_density(distance: Array, dof: Array, dim: int) -> Array:
-    """Return log t(x) + ½ log|Σ| from squared distances (k, n) and ν (k,): (k, n)."""
-    half = 0.5 * (dof + dim)[:, None]
-    return log_constant(dof, dim)[:, None] - half * jnp.log1p(distance / dof[:, None])
+def _log_constants(dof: Array, dim: int) -> Array:
+    """Return `log_constant` of 0 … d columns, (k, d + 1)."""
+    pairs = jnp.arange(dim // 2 + 1, dtype=dof.dtype)[None]
+    steps = jnp.log1p(2 * pairs / dof[:, None])
+    even = jnp.cumsum(steps, 1) - steps
+    odd = even + _log_half_step(0.5 * dof[:, None] + pairs) + 0.5 * steps
+    widths = jnp.arange(dim + 1, dtype=dof.dtype)[None]
+    return jnp.stack([even, odd], 2).reshape(dof.shape[0], -1)[:, : dim + 1] - 0.5 * widths * LOG_2PI
+
+
+def log_density(distance: Array, dof: Array, dim: int, observed: Array | None = None) -> Array:
+    """Return log t(x) + ½ log|Σ| from squared distances (k, n) and ν (k,): (k, n).
+
+    observed: how many columns were, of each row (n,); None where all were.
+    """
+    if observed is None:
+        constant, half = log_constant(dof, dim)[:, None], 0.5 * (dof + dim)[:, None]
+    else:
+        constant = _log_constants(dof, dim)[:, observed]
+        half = 0.5 * (dof[:, None] + observed.astype(dof.dtype)[None])
+    return constant - half * jnp.log1p(distance / dof[:, None])
 
 
 MOST_DOF = 1e8

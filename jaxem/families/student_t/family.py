@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +11,16 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import check_width
+from jaxem.families.gaussian import missing
 from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
 from jaxem.families.gaussian.forms import FORMS, Form
 from jaxem.families.gaussian.sums import begun, coloured
-from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_density
+from jaxem.families.observed import Observed, with_holes
+from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_constant, log_density
 from jaxem.families.student_t.freedom import better_dof
 from jaxem.families.student_t.scatter import StudentTStats, bound, improved
 from jaxem.model import Family
+from jaxem.numerics import LOG_2PI
 
 FIRST_DOF = 8.0  # of a start, where they are to be estimated
 NAMES = ("full", "tied", "diag", "spherical")
@@ -112,9 +115,8 @@ def _student_t(name: str, dof: float | str | None, variance_floor: float | None)
         if not free:
             return StudentT(location, scale), held
         distance = _distances(form, location, scale, stats.rows)[0]
-        return StudentT(
-            location, scale, better_dof(params.dof, distance, stats.responsibilities, params.location.shape[1])
-        ), held
+        better = better_dof(params.dof, distance, stats.responsibilities, location.shape[1], stats.rows.observed())
+        return StudentT(location, scale, better), held
 
     def expected_log_prob(params: StudentT, stats: Any) -> Array:
         if not free:
@@ -128,14 +130,38 @@ def _student_t(name: str, dof: float | str | None, variance_floor: float | None)
         count = {"tied": ()}.get(str(dof), (location.shape[0],))
         return StudentT(location, scale, jnp.full(count, FIRST_DOF, location.dtype) if free else None)
 
-    def sample(key: Array, params: StudentT, labels: Array, like: Any) -> Array:
+    def sample(key: Array, params: StudentT, labels: Array, like: Any) -> Array | Observed:
         key_noise, key_precision = jax.random.split(key)
         k, dim = params.location.shape
         noise = jax.random.normal(key_noise, (labels.shape[0], dim), params.location.dtype)
         nu = dof_of(params)[labels]
         log_gamma = jax.random.loggamma(key_precision, 0.5 * nu, dtype=nu.dtype)
         full = form.geometry.full(form.expand(params.scale, k, dim), k)
-        return params.location[labels] + coloured(noise, full, labels) * jnp.exp(0.5 * (jnp.log(0.5 * nu) - log_gamma))[:, None]
+        spread = jnp.exp(0.5 * (jnp.log(0.5 * nu) - log_gamma))[:, None]
+        drawn = params.location[labels] + coloured(noise, full, labels) * spread
+        return with_holes(drawn, like.gaps.seen if like is not None and like.gaps is not None else None)
+
+    def complete(params: StudentT, x: Centred, responsibilities: Array, drawn: Array | None) -> Array:
+        """Fill by conditional means; what was drawn is off those as t is that of ν + d degrees of freedom, scaled by distance.
+
+        The residual of holes over √(ν + δ), δ the distance of what was observed, does not depend on that (Ding 2016).
+        """
+        spread, centre = form.expand(params.scale, *params.location.shape), x.centre.value
+
+        def filled(rows: Centred) -> Array:
+            if rows.gaps is None:
+                return rows.x
+            about = params.location - centre, rows.gaps, responsibilities
+            return centre + missing.completed(form.geometry, spread, rows.about(), *about)
+
+        def size(rows: Centred) -> Array:
+            wide = dof_of(params)[:, None] + _distances(form, params.location, params.scale, rows)[0]
+            return jnp.sqrt((responsibilities.T * wide).sum(0))[:, None]
+
+        if drawn is None:
+            return filled(x)
+        other = x._replace(x=drawn)
+        return filled(x) + size(x) / size(other) * (drawn - filled(other))
 
     inside = constraints.interval(LEAST_DOF, MOST_DOF)
     domain_of_dof = {None: inside, "tied": constraints.on_axes(inside, ())}
@@ -147,7 +173,8 @@ def _student_t(name: str, dof: float | str | None, variance_floor: float | None)
         constraints=StudentT(constraints.real, form.domain, domain_of_dof[dof] if free else None),  # type: ignore[index]
         sample=sample,
         embed=lambda x: x.x,
-        prepare=prepare,
+        prepare=partial(prepare, by_pattern=not missing.has_upright_axes(form.geometry)),
+        complete=complete,
         degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
         parts=(student_t, (name, dof, variance_floor)),
         additive=not free,
@@ -156,28 +183,32 @@ def _student_t(name: str, dof: float | str | None, variance_floor: float | None)
 
 
 def _distances(form: Form, location: Array, scale: Any, x: Centred) -> tuple[Array, Array, Any]:
-    centre = x.centre.value
-    return form.geometry.evaluate(form.expand(scale, *location.shape), x.x - centre, location - centre)
+    """Return squared distances (k, n), log-determinants that go with them, (k, 1) or (k, n), and moments."""
+    spread, rows, mean = form.expand(scale, *location.shape), x.about(), location - x.centre.value
+    if x.gaps is not None:
+        return missing.evaluate(form.geometry, spread, rows, mean, x.gaps)
+    distance, log_determinant, moments = form.geometry.evaluate(spread, rows, mean)
+    return distance, jnp.atleast_1d(log_determinant)[:, None], moments
 
 
 def _about(form: Form, location: Array, scale: Any, nu: Array, x: Centred) -> tuple[Array, Callable[[Array], StudentTStats]]:
     """Return log-densities (n, k), and the function that takes responsibilities to sums about these parameters."""
-    dim = location.shape[1]
+    dim, observed = location.shape[1], x.observed()
     distance, log_determinant, moments = _distances(form, location, scale, x)
-    log_prob = log_density(distance, nu, dim) - 0.5 * jnp.atleast_1d(log_determinant)[:, None]
+    core = log_density(distance, nu, dim, observed)
+    columns = dim if observed is None else observed.astype(nu.dtype)[None]
 
     def sums(responsibilities: Array) -> StudentTStats:
         r, wide = responsibilities.T, nu[:, None]
-        precision = (wide + dim) / (wide + distance)
-        weighted = r * precision
-        mass = weighted.sum(1)
-        return StudentTStats(
-            r.sum(1),
-            mass,
-            (r * (distance - dim) / (1 + distance / wide)).sum(1),
-            (r * jnp.log1p(distance / wide)).sum(1),
-            mass[:, None] * location,
-            *moments(weighted.T),
-        )
+        weighted = r * ((wide + columns) / (wide + distance))
+        counts, mass = r.sum(1), weighted.sum(1)
+        if observed is None:
+            heavy, (shift, scatter) = (r * jnp.log1p(distance / wide)).sum(1), moments(weighted.T)
+        else:
+            shift, scatter, entropy = moments(weighted.T, responsibilities)
+            known = (r * (core - 0.5 * (dim - columns) * (LOG_2PI + 1))).sum(1) + entropy
+            heavy = 2 * (counts * log_constant(nu, dim) - known) / (nu + dim)
+        excess = (r * (distance - columns) / (1 + distance / wide)).sum(1)
+        return StudentTStats(counts, mass, excess, heavy, mass[:, None] * location, shift, scatter)
 
-    return log_prob.T, sums
+    return (core - 0.5 * log_determinant).T, sums

@@ -22,7 +22,7 @@ class _Search(NamedTuple):
     steps: Array
 
 
-def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int) -> Array:
+def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int, observed: Array | None = None) -> Array:
     """Return ν, (k,) or () for all, with Σ_n r_nk log t(δ_nk; ν_k) at its next maximum, and never less than at `dof`.
 
     Newton's steps in 1 / ν, in which the sum is smooth up to the Gaussian case, no longer than a factor, which falls where a
@@ -34,7 +34,7 @@ def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int) -
 
     def value(inverse: Array) -> Array:
         nu = jnp.broadcast_to(1 / inverse, (r.shape[0],))
-        each = jnp.where(some, r * log_density(jnp.where(some, distance, 0), nu, dim), 0).sum(1)
+        each = jnp.where(some, r * log_density(jnp.where(some, distance, 0), nu, dim, observed), 0).sum(1)
         return each if dof.ndim else each.sum()[None]
 
     def look(inverse: Array) -> tuple[Array, Array, Array]:

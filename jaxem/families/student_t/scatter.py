@@ -28,7 +28,7 @@ class StudentTStats(NamedTuple):
     counts   (k,)    N_k = Σ_n r_nk
     mass     (k,)    Σ_n r_nk u_nk
     excess   (k,)    Σ_n r_nk ν (δ_nk - d) / (ν + δ_nk) = ν (counts - mass), without the cancellation
-    heavy    (k,)    Σ_n r_nk log(1 + δ_nk / ν)
+    heavy    (k,)    Σ_n r_nk log(1 + δ_nk / ν); with holes, what makes the bound tight
     centre   (k, d)  mass times μ_k, so that the sums say what they are about and still add up over blocks
     shift    (k, d)  Σ_n r_nk u_nk (x_n - μ_k)
     scatter  Σ_n r_nk u_nk (x_n - μ_k)(x_n - μ_k)ᵀ, in the shapes of the Gaussian's
