@@ -149,14 +149,13 @@ def _tiled(pattern: Array, num_patterns: int) -> _Tiles:
     size = max(1, min(MOST_IN_A_TILE, 1 << max(0, (n // (2 * num_patterns)).bit_length())))
     num_tiles = (n + min(num_patterns, n) * (size - 1)) // size
     order = _order(pattern, num_patterns)
-    kinds, numbers = jnp.arange(num_patterns, dtype=pattern.dtype), jnp.arange(num_tiles, dtype=jnp.int32)
-    ends = jnp.searchsorted(pattern[order], kinds, side="right").astype(jnp.int32)
-    starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
-    tiles_each = (ends - starts + size - 1) // size
-    last = jnp.cumsum(tiles_each, dtype=jnp.int32)
-    kind = jnp.minimum(jnp.searchsorted(last, numbers, side="right").astype(jnp.int32), num_patterns - 1)
-    within = (numbers - (last - tiles_each)[kind])[:, None] * size + jnp.arange(size, dtype=jnp.int32)[None]
-    rank = within + starts[kind][:, None]
+    numbers, counts = jnp.arange(num_tiles, dtype=jnp.int32), jnp.zeros(num_patterns, jnp.int32).at[pattern].add(1)
+    ends = jnp.cumsum(counts, dtype=jnp.int32)
+    tiles_each = (counts + size - 1) // size
+    first = jnp.cumsum(tiles_each, dtype=jnp.int32) - tiles_each
+    kind = jnp.cumsum(jnp.zeros(num_tiles, jnp.int32).at[first].add(1, mode="drop"), dtype=jnp.int32) - 1
+    within = (numbers - first[kind])[:, None] * size + jnp.arange(size, dtype=jnp.int32)[None]
+    rank = within + (ends - counts)[kind][:, None]
     rows = jnp.where(rank < ends[kind][:, None], order[jnp.minimum(rank, n - 1)], n)
     places = jnp.zeros(n, jnp.int32).at[rows.ravel()].set(jnp.arange(rows.size, dtype=jnp.int32), mode="drop")
     return _Tiles(rows, places, kind)
@@ -214,7 +213,7 @@ def _times(matrices: Array, tiles: _Tiles, rows: Array, mean: Array) -> Array:
 
 
 def _by_pattern(geometry: Geometry, spread: Any, rows: Array, mean: Array, gaps: Gaps) -> tuple[Array, Array, Moments]:
-    k, dim = mean.shape
+    k = mean.shape[0]
     covariances = geometry.full(spread, k)
     tiles, pattern, table = _tiles_of(gaps)
     factors = _factors(covariances, table)
@@ -224,12 +223,12 @@ def _by_pattern(geometry: Geometry, spread: Any, rows: Array, mean: Array, gaps:
         return jnp.moveaxis(table, 1, 0).reshape(k, -1)[:, tiles.places]
 
     def moments(weights: Array, whole: Array) -> tuple[Array, Array, Array]:
-        filled = jnp.moveaxis(_times(factors.fill, tiles, rows, mean), 0, 2).reshape(k, dim, -1)
-        weighted = weights.T.at[:, tiles.rows.ravel()].get(mode="fill", fill_value=0)[:, None, :] * filled
+        filled = _times(factors.fill, tiles, rows, mean)
+        weighted = _taken(weights, tiles).mT[:, :, None, :] * filled
         counts = jax.ops.segment_sum(_taken(whole, tiles).sum(1), tiles.pattern, table.shape[0])
-        scatter = symmetric(weighted @ filled.mT + (counts[:, :, None, None] * factors.left).sum(0))
+        scatter = symmetric((weighted @ filled.mT).sum(0) + (counts[:, :, None, None] * factors.left).sum(0))
         scatter = scatter.sum(0) if geometry is ONE_MATRIX else scatter
-        return weighted.sum(2), scatter, _entropy(covariances, factors, table, counts)
+        return weighted.sum((0, 3)), scatter, _entropy(covariances, factors, table, counts)
 
     by_row = factors.log_determinant.T[:, pattern]
     return in_order((_times(factors.whiten, tiles, rows, mean) ** 2).sum(2)), by_row, moments

@@ -1,0 +1,108 @@
+"""Holes filled by a fitted model: conditional means against plain loops, draws against their moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import families
+
+MEAN, SIGMA = np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 0.0]]), np.array([[2.0, 1.0, 0.3], [1.0, 1.5, 0.4], [0.3, 0.4, 0.5]])
+PARAMS = jaxem.Mixture(jnp.array([0.3, 0.7]), families.Gaussian(jnp.asarray(MEAN), jnp.asarray(np.stack([SIGMA, SIGMA / 2]))))
+MODEL = jaxem.mixture(families.gaussian(), 2)
+ROWS = np.array([[1.0, np.nan, 2.0], [np.nan, np.nan, 0.5], [3.0, 4.0, 0.0], [np.nan, np.nan, np.nan], [np.nan, 2.5, np.nan]])
+
+
+def conditional(row, k):
+    """Mean and covariance of the holes of a row, given component k."""
+    sigma = [SIGMA, SIGMA / 2][k]
+    o, m = np.flatnonzero(~np.isnan(row)), np.flatnonzero(np.isnan(row))
+    slope = sigma[np.ix_(m, o)] @ np.linalg.inv(sigma[np.ix_(o, o)])
+    return MEAN[k, m] + slope @ (row[o] - MEAN[k, o]), sigma[np.ix_(m, m)] - slope @ sigma[np.ix_(o, m)]
+
+
+def test_holes_are_filled_by_their_conditional_means_and_nothing_else_is_touched():
+    received = jaxem.impute(MODEL, PARAMS, families.observed(ROWS))
+    posterior = np.asarray(MODEL.posterior(PARAMS, families.observed(ROWS)))
+    assert received.shape == ROWS.shape
+    for n, row in enumerate(ROWS):
+        holes = np.isnan(row)
+        np.testing.assert_array_equal(received[n][~holes], row[~holes])
+        expected = sum(posterior[n, k] * conditional(row, k)[0] for k in range(2))
+        np.testing.assert_allclose(received[n][holes], expected, rtol=1e-12)
+
+
+def test_draws_have_the_moments_of_the_conditional_distribution():
+    many = families.observed(np.repeat(ROWS, 4000, 0))
+    drawn = np.asarray(jaxem.impute(MODEL, PARAMS, many, key=0)).reshape(5, 4000, 3)
+    posterior = np.asarray(MODEL.posterior(PARAMS, families.observed(ROWS)))
+    for n, row in enumerate(ROWS):
+        holes = np.isnan(row)
+        if not holes.any():
+            continue
+        means, covariances = zip(*(conditional(row, k) for k in range(2)), strict=True)
+        mean = sum(p * m for p, m in zip(posterior[n], means, strict=True))
+        second = sum(p * (c + np.outer(m - mean, m - mean)) for p, m, c in zip(posterior[n], means, covariances, strict=True))
+        sd = np.sqrt(np.diag(second))
+        np.testing.assert_array_less(np.abs(drawn[n][:, holes].mean(0) - mean), 5 * sd / np.sqrt(4000))
+        received = np.cov(drawn[n][:, holes].T).reshape(second.shape)
+        np.testing.assert_allclose(received / np.outer(sd, sd), second / np.outer(sd, sd), atol=0.12)
+
+
+def test_draws_of_student_t_components_spread_as_the_distance_of_what_was_observed():
+    """x_2 given x_1 = 6 is t of ν + 1 degrees of freedom, of variance (ν + 1)/(ν - 1) · (ν + δ)/(ν + 1) · (1 - ρ²)."""
+    model = jaxem.single(families.student_t(dof=7.0))
+    params = families.StudentT(jnp.zeros((1, 2)), jnp.array([[[1.0, 0.6], [0.6, 1.0]]]))
+    drawn = jaxem.impute(model, params, families.observed(np.tile([6.0, np.nan], (20_000, 1))), key=1)[:, 1]
+    variance = (7 + 36) / (7 - 1) * (1 - 0.36)
+    np.testing.assert_allclose(drawn.mean(), 3.6, atol=5 * np.sqrt(variance / 20_000))
+    np.testing.assert_allclose(drawn.var(), variance, rtol=0.08)
+
+
+def test_counts_are_filled_by_expected_counts_or_by_counts():
+    model = jaxem.mixture(families.poisson(), 2)
+    params = jaxem.Mixture([0.5, 0.5], families.Poisson([[1.0, 2.0], [9.0, 20.0]]))
+    data = families.observed([[0.0, np.nan], [12.0, np.nan], [np.nan, np.nan]])
+    posterior = model.posterior(params, data)
+    received = jaxem.impute(model, params, data)
+    np.testing.assert_allclose(received[:, 1], posterior @ jnp.array([2.0, 20.0]), rtol=1e-12)
+    drawn = np.asarray(jaxem.impute(model, params, data, key=3))
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    assert drawn[1, 1] > 5 > drawn[0, 0]
+
+
+def test_parts_of_a_product_are_filled_together_and_labels_left_out():
+    family = families.labelled(families.product(size=families.gaussian("diag"), yes=families.bernoulli()))
+    model = jaxem.mixture(family, 2)
+    components = {"size": families.Gaussian([[0.0], [8.0]], [[1.0], [1.0]]), "yes": families.Bernoulli([0.1, 0.9])}
+    rows = {"size": families.observed([[0.1], [np.nan], [7.0]]), "yes": families.observed([np.nan, 1.0, np.nan])}
+    data = families.Labelled(rows, [-1, 1, -1])
+    received = jaxem.impute(model, jaxem.Mixture([0.5, 0.5], components), data)
+    np.testing.assert_allclose(received["size"], [[0.1], [8.0], [7.0]])
+    np.testing.assert_allclose(received["yes"], [0.1, 1.0, 0.9], atol=1e-6)
+    drawn = jaxem.impute(model, jaxem.Mixture([0.5, 0.5], components), data, key=0)
+    assert set(np.unique(drawn["yes"])) <= {0.0, 1.0}
+
+
+def test_one_column_keeps_its_shape_and_what_has_no_holes_comes_back():
+    model, params = jaxem.single(families.gaussian()), families.Gaussian([[1.0]], [[[1.0]]])
+    np.testing.assert_array_equal(jaxem.impute(model, params, families.observed([3.0, np.nan])), [3.0, 1.0])
+    np.testing.assert_array_equal(jaxem.impute(model, params, np.array([3.0, 2.0])), [3.0, 2.0])
+
+
+def test_a_model_that_cannot_fill_holes_says_so_by_name():
+    def log_joint(params, x, z):
+        return -((x - params) ** 2)
+
+    with pytest.raises(ValueError, match="impute needs a model built by mixture"):
+        jaxem.impute(jaxem.from_log_joint(log_joint, 1), jnp.array(0.0), np.array([1.0]))
+    with pytest.raises(ValueError, match="key must be"):
+        jaxem.impute(MODEL, PARAMS, families.observed(ROWS), key="no")
+
+
+def test_a_model_in_blocks_fills_as_the_model_itself():
+    data = families.observed(ROWS)
+    received = jaxem.impute(jaxem.chunked(MODEL, 2), PARAMS, data)
+    np.testing.assert_allclose(received, jaxem.impute(MODEL, PARAMS, data), rtol=1e-12)
+    assert jax.tree.leaves(received)[0].dtype == np.dtype("float64")
