@@ -159,6 +159,13 @@ def lifetimes(dtype):
     return jnp.asarray(rng.exponential(np.where(np.arange(ROWS) % 2, 1.0, 10.0)), dtype)
 
 
+def positives(dim, dtype):
+    """Two clusters of positive numbers, one narrow and one wide."""
+    rng = np.random.default_rng(8)
+    shape, scale = np.where(np.arange(ROWS)[:, None] % 2, [[20.0, 0.1]], [[2.0, 4.0]]).T
+    return jnp.asarray(rng.gamma(shape[:, None], scale[:, None], (ROWS, dim)), dtype)
+
+
 @cache
 def linkage():
     """README's genetic linkage (Rao 1965): data are cells, weights the animals in each."""
@@ -295,6 +302,9 @@ MODELS = {
     "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
     "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
     "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
+    "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype)),
+    "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype)),
+    "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0]),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
