@@ -4,7 +4,6 @@ With log Γ(z) = (z - ½) log z - z + ½ log 2π + μ(z), μ being Binet's funct
 of μ and of deviances, both of which are small where their difference would be one of large numbers.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,12 +48,17 @@ def _shifted(z: Array) -> tuple[Array, Array, Array]:
     return low, jnp.where(low, z, 1), jnp.where(low, z + SHIFT, z)
 
 
+def _steps(z: Array) -> Array:
+    """Return z, z + 1, … up to SHIFT places on, along a last axis."""
+    return z[..., None] + jnp.arange(SHIFT, dtype=z.dtype).reshape(*[1] * z.ndim, SHIFT)
+
+
 @jax.custom_jvp
 def binet(z: Array) -> Array:
     """Return μ(z) = log Γ(z) - (z - ½) log z + z - ½ log 2π, for z > 0: about 1/(12 z) for large z."""
     low, near, far = _shifted(z)
     series = polynomial(BINET_SERIES, 1 / far**2) / far
-    product = math.prod((near + i for i in range(1, SHIFT)), start=near)
+    product = jnp.prod(_steps(near), -1)
     below = (near + (SHIFT - 0.5)) * jnp.log(near + SHIFT) - SHIFT - (near - 0.5) * jnp.log(near) - jnp.log(product)
     return jnp.where(low, series + below, series)
 
@@ -64,16 +68,16 @@ def binet_slope(z: Array) -> Array:
     """Return μ'(z) = ψ(z) - log z + 1/(2 z), for z > 0: about -1/(12 z²) for large z."""
     low, near, far = _shifted(z)
     series = polynomial([-(2 * m + 1) * c for m, c in enumerate(BINET_SERIES)], 1 / far**2) / far**2
-    steps = sum((1 / (near + i) for i in range(1, SHIFT)), start=0.5 / near + 0.5 / (near + SHIFT))
-    return jnp.where(low, series + jnp.log1p(SHIFT / near) - steps, series)
+    fall = 0.5 * SHIFT / (near * (near + SHIFT))
+    return jnp.where(low, series + jnp.log1p(SHIFT / near) + fall - (1 / _steps(near)).sum(-1), series)
 
 
 def binet_curvature(z: Array) -> Array:
     """Return μ''(z) = ψ'(z) - 1/z - 1/(2 z²), for z > 0: about 1/(6 z³) for large z."""
     low, near, far = _shifted(z)
     series = polynomial([(2 * m + 1) * (2 * m + 2) * c for m, c in enumerate(BINET_SERIES)], 1 / far**2) / far**3
-    steps = sum((1 / (near + i) ** 2 for i in range(1, SHIFT)), start=0.5 / near**2 + 0.5 / (near + SHIFT) ** 2)
-    return jnp.where(low, series + steps - SHIFT / (near * (near + SHIFT)), series)
+    rest = 0.5 / near**2 - 0.5 / (near + SHIFT) ** 2 + SHIFT / (near * (near + SHIFT))
+    return jnp.where(low, series + (1 / _steps(near) ** 2).sum(-1) - rest, series)
 
 
 @binet.defjvp

@@ -17,6 +17,7 @@ from jaxem.testing.evidence import starting
 ROWS = 60
 BOTH = ("float64", "float32")
 DOUBLE = ("float64",)  # where float32 is that of another row, and would only take its time again
+SINGLE = ("float32",)  # and where float64 is
 
 
 class Row(NamedTuple):
@@ -61,6 +62,12 @@ def counts(dim, dtype, low=2.0, high=7.0):
 def binary(dim, dtype):
     rng = np.random.default_rng(5)
     return jnp.asarray(rng.random((ROWS, dim)) < np.where(rng.random(ROWS) < 0.5, 0.2, 0.7)[:, None], dtype)
+
+
+def wide_counts(dim, dtype):
+    rng = np.random.default_rng(9)
+    size, mean = np.where(np.arange(ROWS) % 2, [[2.0], [4.0]], [[8.0], [30.0]])
+    return jnp.asarray(rng.negative_binomial(size[:, None], (size / (size + mean))[:, None], (ROWS, dim)), dtype)
 
 
 def without(data, column, value):
@@ -302,9 +309,10 @@ MODELS = {
     "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
     "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
     "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
-    "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype)),
-    "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype)),
-    "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0]),
+    "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype), DOUBLE),
+    "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
+    "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
+    "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),

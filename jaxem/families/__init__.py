@@ -13,6 +13,8 @@ from jaxem.families.labelled import Labelled as Labelled
 from jaxem.families.labelled import labelled as labelled
 from jaxem.families.log_normal import LogNormal as LogNormal
 from jaxem.families.log_normal import log_normal as log_normal
+from jaxem.families.negative_binomial import NegativeBinomial as NegativeBinomial
+from jaxem.families.negative_binomial import negative_binomial as negative_binomial
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product

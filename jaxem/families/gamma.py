@@ -121,7 +121,7 @@ def _peak(shape: Array) -> Array:
 
 
 def _expected_log_prob(params: Gamma, stats: GammaStats) -> Array:
-    """Σ N g(α) - α Σ r D(x; μ), D(x; μ) = D(x; μ') + u (x - μ')/μ' + D(μ'; μ), u = (μ' - μ)/μ, μ' the mean of the statistics."""
+    """Σ N g(α) - α Σ r D(x; μ), D(x; μ) = D(x; μ') + u (x - μ')/μ' + D(μ'; μ), u = (μ' - μ)/μ, μ' that of the sums."""
     count = along(stats.counts, stats.centre)
     old, new = stats.centre / positive(count), params.shape / params.rate
     old = jnp.where(count > 0, old, new)
