@@ -1,7 +1,7 @@
 """The one table of models, and of families: every law is put to every row."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +68,25 @@ def wide_counts(dim, dtype):
     rng = np.random.default_rng(9)
     size, mean = np.where(np.arange(ROWS) % 2, [[2.0], [4.0]], [[8.0], [30.0]])
     return jnp.asarray(rng.negative_binomial(size[:, None], (size / (size + mean))[:, None], (ROWS, dim)), dtype)
+
+
+def trials(dtype):
+    rng = np.random.default_rng(10)
+    tried = rng.integers(1, 12, (ROWS, 2))
+    successes = rng.binomial(tried, np.where(np.arange(ROWS)[:, None] % 2, 0.2, 0.7))
+    return families.Trials(jnp.asarray(successes, dtype), jnp.asarray(tried, dtype))
+
+
+def shared_counts(dtype):
+    rng = np.random.default_rng(11)
+    probs = np.where(np.arange(ROWS)[:, None] % 2, [0.1, 0.3, 0.6], [0.5, 0.3, 0.2])
+    return jnp.asarray(rng.multinomial(rng.integers(1, 30, ROWS), probs), dtype)
+
+
+def codes(dtype):
+    rng = np.random.default_rng(12)
+    steps = np.where(np.arange(ROWS)[:, None] % 2, [0.2, 0.3], [0.7, 0.9])
+    return jnp.asarray(rng.binomial([1, 3], steps), dtype)
 
 
 def without(data, column, value):
@@ -313,6 +332,9 @@ MODELS = {
     "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
     "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
     "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
+    "binomial": mixture_of(families.binomial, trials, SINGLE),
+    "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
+    "categorical": mixture_of(partial(families.categorical, (2, 4)), codes, DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),

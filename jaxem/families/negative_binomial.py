@@ -13,7 +13,7 @@ from jaxem import constraints
 from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.counts import deviance, log_mass_at_mean, sample_poisson
-from jaxem.families.positives import along, with_mean_row
+from jaxem.families.positives import with_mean_row
 from jaxem.families.tallies import Tallied, histogram, looked_up, table_pays, tallied
 from jaxem.model import Family
 from jaxem.numerics import positive

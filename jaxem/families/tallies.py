@@ -42,9 +42,8 @@ def _at_hand(x: np.ndarray, present: np.ndarray) -> tuple[Array, Array]:
     size = max(SMALLEST, 1 << (max(map(len, found)) - 1).bit_length())
     table = np.stack([np.pad(values, (0, size - len(values))) for values in found])
     places = [np.searchsorted(values, column).clip(0, len(values) - 1) for values, column in zip(found, x.T, strict=True)]
-    places = np.stack(places, 1).astype(np.int32)
     with jax.ensure_compile_time_eval():
-        return jnp.asarray(places), jnp.asarray(table)
+        return jnp.asarray(np.stack(places, 1), jnp.int32), jnp.asarray(table)
 
 
 def _by_sorting(x: Array) -> tuple[Array, Array]:
