@@ -70,6 +70,12 @@ def wide_counts(dim, dtype):
     return jnp.asarray(rng.negative_binomial(size[:, None], (size / (size + mean))[:, None], (ROWS, dim)), dtype)
 
 
+def fractions(dtype):
+    rng = np.random.default_rng(13)
+    a, b = np.where(np.arange(ROWS) % 2, [[20.0], [3.0]], [[2.0], [6.0]])
+    return jnp.asarray(rng.beta(a, b), dtype)
+
+
 def trials(dtype):
     rng = np.random.default_rng(10)
     tried = rng.integers(1, 12, (ROWS, 2))
@@ -331,6 +337,8 @@ MODELS = {
     "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype), DOUBLE),
     "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
     "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
+    "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
+    "beta": mixture_of(families.beta, fractions, DOUBLE),
     "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
     "binomial": mixture_of(families.binomial, trials, SINGLE),
     "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),

@@ -2,6 +2,8 @@
 
 from jaxem.families.bernoulli import Bernoulli as Bernoulli
 from jaxem.families.bernoulli import bernoulli as bernoulli
+from jaxem.families.beta import Beta as Beta
+from jaxem.families.beta import beta as beta
 from jaxem.families.binomial import Binomial as Binomial
 from jaxem.families.binomial import Trials as Trials
 from jaxem.families.binomial import binomial as binomial
@@ -25,4 +27,6 @@ from jaxem.families.negative_binomial import negative_binomial as negative_binom
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product
+from jaxem.families.weibull import Weibull as Weibull
+from jaxem.families.weibull import weibull as weibull
 from jaxem.trees import Gated as Gated

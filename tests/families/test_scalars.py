@@ -41,6 +41,18 @@ CASES = {
         lambda x, location, scale: scipy.stats.lognorm.logpdf(x, scale, scale=np.exp(location)),
         ((4.0, 1e-3), np.exp(np.linspace(3.996, 4.004, 9))),
     ),
+    "weibull": Case(
+        families.weibull(),
+        families.Weibull([0.7, 6.0], [2.0, 50.0]),
+        lambda x, shape, scale: scipy.stats.weibull_min.logpdf(x, shape, scale=scale),
+        ((1e3, 50.0), np.linspace(49.8, 50.1, 9)),
+    ),
+    "beta": Case(
+        families.beta(),
+        families.Beta([0.6, 40.0], [3.0, 8.0]),
+        lambda x, a, b: scipy.stats.beta.logpdf(x, a, b),
+        ((6e5, 2e5), np.linspace(0.748, 0.752, 9)),
+    ),
     "negative binomial": Case(
         families.negative_binomial(),
         families.NegativeBinomial([3.0, 60.0], [0.7, 9.0]),
@@ -129,7 +141,7 @@ def test_what_lies_outside_the_domain_is_refused(name):
             CASES[name].family.prepare(np.array([[0.5, 0.5], [0.2, wrong]]), None)
 
 
-@pytest.mark.parametrize("name", ["exponential", "gamma", "log-normal"])
+@pytest.mark.parametrize("name", ["exponential", "gamma", "log-normal", "weibull", "beta"])
 def test_equal_rows_end_finite_and_held(name):
     family = CASES[name].family
     model, x = jaxem.single(family), np.full(8, 0.25 if name != "exponential" else 0.0)
