@@ -12,6 +12,7 @@ CASES = {
     "positive": (constraints.positive, np.array([0.1, 2.0, 30.0]), 3),
     "interval": (constraints.interval(-1, 3), np.array([-0.5, 2.9]), 2),
     "simplex": (constraints.simplex, np.array([[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]]), 4),
+    "simplexes": (constraints.simplexes((2, 3)), np.array([[[0.4, 0.6, 0.0], [0.2, 0.3, 0.5]]]), 3),
     "positive definite": (constraints.positive_definite, np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 9.0]]]), 6),
     "ordered": (constraints.ordered, np.array([-3.0, 0.5, 0.6]), 3),
 }
@@ -20,6 +21,7 @@ OUTSIDE = {
     "positive": np.array([1.0, -0.1]),
     "interval": np.array([3.1]),
     "simplex": np.array([0.5, 0.6]),
+    "simplexes": np.array([[[0.4, 0.5, 0.1], [0.2, 0.3, 0.5]]]),
     "positive definite": np.array([[1.0, 2.0], [2.0, 1.0]]),
     "ordered": np.array([1.0, 0.0]),
 }
