@@ -1,6 +1,7 @@
 """One fit: `fit` drives a solver over a model in a single `lax.while_loop`, and says honestly how it ended."""
 
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -110,9 +111,16 @@ def _prior(model: Model, params: PyTree) -> Array | float:
     return model.log_prior(params) if model.log_prior else 0.0
 
 
-def _slope(model: Model, params: PyTree, stats: PyTree) -> PyTree:
-    """Return the gradient of log-likelihood + log_prior at `params`, whose E-step gave `stats`, by Fisher's identity."""
-    return jax.grad(lambda theta: model.expected_log_joint(theta, stats) + _prior(model, theta))(params)
+def _slope(model: Model, params: PyTree, stats: PyTree, take_back: Callable[[PyTree], Any]) -> PyTree:
+    """Return the gradient of log-likelihood + log_prior at `params`, whose E-step gave `stats`, by Fisher's identity.
+
+    It is taken back through mending, which takes out what points off a simplex, n for each weight: its rounding would drown
+    the rest.
+    """
+    expected = model.expected_log_joint
+    if expected is None:
+        return ()
+    return take_back(jax.grad(lambda theta: expected(theta, stats) + _prior(model, theta))(params))[0]
 
 
 def _gain_along(run: Run, slope: PyTree) -> Array:
@@ -144,8 +152,7 @@ def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array
     params, take_back = jax.vjp(partial(constraints.mend, model.constraints), run.params)
     stats, log_likelihood = model.e_step(params, data, weights)
     value = log_likelihood + _prior(model, params)
-    # through mending, which takes out what points off a simplex, n for each weight: its rounding would drown the rest
-    slope = take_back(_slope(model, params, stats))[0] if model.expected_log_joint else ()
+    slope = _slope(model, params, stats, take_back)
     count = observations(model, data, weights)
     trend, status, back = stopping.judge(run.trend, value, _gain_along(run, slope), count, tol, run.num_steps, max_steps)
     running = status == Status.RUNNING
