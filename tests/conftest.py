@@ -31,6 +31,7 @@ def pytest_configure(config):
     """Have the compiler spare what costs it most, in this process and those that it starts."""
     if not hasattr(config, "workerinput") and compiler_knows(QUICK):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in processes that these tests start, as here
     os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # the user's stays as it is
 

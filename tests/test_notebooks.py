@@ -55,8 +55,7 @@ def test_the_picture_that_readme_shows_is_that_of_the_notebook(path):
 
 
 @each_notebook
-def test_a_notebook_run_again_prints_the_same_and_draws_as_many_pictures(path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of its time is XLA's compilation
+def test_a_notebook_run_again_prints_the_same_and_draws_as_many_pictures(path):
     kept, again = code_cells(read(path)), code_cells(execute(path))
     for expected, received in zip(kept, again, strict=True):
         assert STEPS_TAKEN.sub("…", text(received)) == STEPS_TAKEN.sub("…", text(expected)), expected.id
