@@ -12,7 +12,7 @@ from jax import Array
 from jaxem.arrays import as_arrays, is_traced, prepared
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.numerics import positive
-from jaxem.trees import map_rows, num_rows, unit_weights
+from jaxem.trees import dtype_of_weights, map_rows, num_rows
 
 
 class Grouped(NamedTuple):
@@ -106,7 +106,7 @@ def _grouped(family: Family) -> Family:
 
     def size(data: _Measured) -> Array:
         if family.size is None:
-            return data.count.astype(unit_weights(data.rows).dtype)
+            return data.count.astype(dtype_of_weights(data.rows))
         return jnp.where(_there(data), family.size(_flat(data.rows)).reshape(_there(data).shape), 0).sum(1)
 
     def prepare(data: Any, weights: Array | None) -> _Measured:

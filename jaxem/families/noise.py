@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxem.arrays import as_rows
 from jaxem.model import Family, PyTree
-from jaxem.trees import num_rows, unit_weights
+from jaxem.trees import dtype_of_weights, num_rows
 
 
 def noise(density: float) -> Family:
@@ -38,7 +38,7 @@ def _noise(density: float) -> Family:
     log_density = math.log(density)
 
     def evaluate(params: tuple[()], x: PyTree) -> tuple[Array, Callable[[Array], Array]]:
-        log_prob = jnp.full((num_rows(x), 1), log_density, unit_weights(x).dtype)
+        log_prob = jnp.full((num_rows(x), 1), log_density, dtype_of_weights(x))
         return log_prob, lambda responsibilities: responsibilities.sum(0)
 
     return Family(
