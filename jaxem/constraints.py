@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxem import orthonormal as frames
 from jaxem.matrices import cholesky
 from jaxem.model import Parts, PyTree
-from jaxem.numerics import symmetric
+from jaxem.numerics import geometric_mean, symmetric
 
 
 class Constraint(NamedTuple):
@@ -232,6 +233,41 @@ unit_sphere = Constraint(
     lambda x: jnp.all(jnp.abs(jnp.sqrt((x * x).sum(-1)) - 1) <= 16 * x.shape[-1] * float(jnp.finfo(jnp.float32).eps)),
     lambda shape: _rows(shape, 1) * (shape[-1] - 1),
     mend=lambda x: x / jnp.sqrt((x * x).sum(-1, keepdims=True)),
+)
+
+
+def _to_unit_product(u: Array) -> Array:
+    return jnp.exp(jnp.concatenate([u, -u.sum(-1, keepdims=True)], axis=-1))
+
+
+def _is_unit_product(x: Array) -> Array:
+    slack = 16 * x.shape[-1] * float(jnp.finfo(jnp.float32).eps)  # in float64 too: starts are written in few digits
+    inside = jnp.all(x > 0) & _is_finite(x)
+    return inside & jnp.all(jnp.abs(jnp.log(jnp.where(x > 0, x, 1)).sum(-1)) <= slack)
+
+
+unit_product = Constraint(
+    "positive with a product of one along the last axis",
+    _to_unit_product,
+    lambda x: jnp.log(x[..., :-1]),
+    _is_unit_product,
+    lambda shape: _rows(shape, 1) * (shape[-1] - 1),
+    mend=lambda x: x / geometric_mean(x)[..., None],
+)
+
+
+def _is_orthonormal(x: Array) -> Array:
+    slack = 16 * x.shape[-1] * float(jnp.finfo(jnp.float32).eps)  # in float64 too: starts are written in few digits
+    return jnp.all(jnp.abs(x.mT @ x - frames.identity_like(x)) <= slack)
+
+
+orthonormal = Constraint(
+    "of orthonormal columns",
+    frames.from_chart,
+    frames.to_chart,
+    _is_orthonormal,
+    lambda shape: _rows(shape, 2) * shape[-1] * (shape[-1] - 1) // 2,
+    mend=frames.nearest,
 )
 
 ordered = Constraint(

@@ -69,3 +69,8 @@ def without_lowest(log_prob: Array) -> Array:
 def symmetric(matrix: Array) -> Array:
     """Return the symmetric part of matrices (..., d, d)."""
     return 0.5 * (matrix + matrix.mT)
+
+
+def geometric_mean(x: Array) -> Array:
+    """Return the geometric means of positive numbers along the last axis, (..., d) -> (...)."""
+    return jnp.exp(jnp.log(x).mean(-1))

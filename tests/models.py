@@ -339,6 +339,11 @@ MODELS = {
     "diag, by products": gaussian("diag", 3, 6),
     "spherical": gaussian("spherical", 2, 2),
     "spherical, by products": gaussian("spherical", 2, 6, dtypes=DOUBLE),
+    "VEI": gaussian("VEI", 2, 3, dtypes=DOUBLE),
+    "VEV": gaussian("VEV", 2, 3, dtypes=("float32",)),
+    "VVE": gaussian("VVE", 2, 3, dtypes=DOUBLE),
+    "student-t, four degrees of freedom": mixture_of(lambda: families.student_t(dof=4), lambda dtype: two_clusters(2, dtype)),
+    "student-t, free": mixture_of(lambda: families.student_t("diag"), lambda dtype: two_clusters(2, dtype), DOUBLE),
     "diag, sharp clusters far apart": Row(
         lambda dtype: (jaxem.mixture(families.gaussian("diag"), 3), needle_params(dtype), needles(dtype)), DOUBLE
     ),
@@ -380,6 +385,22 @@ MODELS = {
 }
 
 
+def eigen(form, dim, dtype):
+    """Return params of two components by a name such as VEI: what varies does so by a factor, or a turn."""
+    volume = np.array([1.0, 2.5]) if form[0] == "V" else np.array(1.5)
+    axes = np.exp(np.linspace(-0.5, 0.5, dim))
+    axes = np.stack([axes, axes[::-1] ** 2]) if form[1] == "V" else axes
+    turns = [np.linalg.qr(np.eye(dim) + t * np.tri(dim))[0] for t in (0.3, -0.5)]
+    orientation = np.stack(turns) if form[2] == "V" else turns[0]
+    parts = volume, None if form == "EII" else axes, None if form[2] == "I" else orientation
+    mean = np.stack([np.zeros(dim), np.full(dim, 2.5)])
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), families.Gaussian(mean, families.Eigen(*parts)))
+
+
+def eigen_family(form, dim=3, dtypes=DOUBLE):
+    return FamilyRow(lambda dtype: (families.gaussian(form), eigen(form, dim, dtype), two_clusters(dim, dtype)), dtypes)
+
+
 def gaussian_family(covariance, dim):
     shapes = {"full": jnp.eye(dim)[None] * jnp.ones((2, 1, 1)), "tied": jnp.eye(dim), "diag": jnp.ones((2, dim))}
 
@@ -389,6 +410,16 @@ def gaussian_family(covariance, dim):
         return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
 
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
+
+
+def student_t_family(form, dof):
+    def build(dtype):
+        scale = {"tied": jnp.array([[1.5, 0.3], [0.3, 1.0]], dtype), "spherical": jnp.array([1.0, 2.0], dtype)}[form]
+        location = jnp.array([[0.0, 0.0], [2.5, 2.5]], dtype)
+        nu = jnp.asarray(6, dtype) if dof == "tied" else None
+        return families.student_t(form, dof), families.StudentT(location, scale, nu), two_clusters(2, dtype)
+
+    return FamilyRow(build)
 
 
 def family_params(dtype):
@@ -405,6 +436,9 @@ FAMILIES = {
     "tied": gaussian_family("tied", 6),
     "diag": gaussian_family("diag", 6),
     "spherical": gaussian_family("spherical", 2),
+    **{form: eigen_family(form) for form in ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")},
+    "student-t, tied scale": student_t_family("tied", 3.0),
+    "student-t, one dof": student_t_family("spherical", "tied"),
     "poisson": FamilyRow(
         lambda dtype: (families.poisson(), families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)), counts(2, dtype)), BOTH
     ),

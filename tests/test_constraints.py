@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import polar
 
 from jaxem import constraints
+from jaxem.orthonormal import SHEETS
 
 CASES = {
     "real": (constraints.real, np.array([[-1.0, 2.0], [0.0, 3.0]]), 4),
@@ -16,6 +18,13 @@ CASES = {
     "unit sphere": (constraints.unit_sphere, np.array([[0.6, 0.0, 0.8], [0.0, -0.6, -0.8]]), 4),
     "positive definite": (constraints.positive_definite, np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 9.0]]]), 6),
     "ordered": (constraints.ordered, np.array([-3.0, 0.5, 0.6]), 3),
+    "unit product": (constraints.unit_product, np.array([[0.5, 4.0, 0.5], [1.0, 0.1, 10.0]]), 4),
+    "orthonormal": (constraints.orthonormal, np.linalg.qr(np.arange(18.0).reshape(2, 3, 3) % 5)[0], 6),
+    "orthonormal, reflected or turned by π": (
+        constraints.orthonormal,
+        np.stack([np.diag([-1.0, -1.0, 1.0]), np.eye(3)[::-1], np.diag([1.0, -1.0, 1.0]), -np.eye(3)]),
+        12,
+    ),
 }
 OUTSIDE = {
     "real": np.array([np.nan]),
@@ -26,6 +35,8 @@ OUTSIDE = {
     "unit sphere": np.array([0.6, 0.79]),
     "positive definite": np.array([[1.0, 2.0], [2.0, 1.0]]),
     "ordered": np.array([1.0, 0.0]),
+    "unit product": np.array([1.0, 1.1]),
+    "orthonormal": np.array([[1.0, 0.1], [0.0, 1.0]]),
 }
 
 
@@ -36,7 +47,7 @@ def test_a_round_trip_changes_nothing(name, dtype):
     value = jnp.asarray(value, dtype)
     received = constraint.constrain(constraint.unconstrain(value))
     assert received.dtype == value.dtype
-    np.testing.assert_allclose(received, value, rtol=100 * jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(received, value, rtol=100 * jnp.finfo(dtype).eps, atol=SHEETS * jnp.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -85,3 +96,17 @@ def test_both_poles_of_a_sphere_have_finite_places_and_slopes():
     free = constraints.unit_sphere.unconstrain(poles)
     np.testing.assert_allclose(constraints.unit_sphere.constrain(free), poles, atol=1e-15)
     assert np.isfinite(jax.jacobian(constraints.unit_sphere.constrain)(free)).all()
+
+
+def test_retract_finds_the_nearest_orthonormal_matrices_reflections_too():
+    exact = np.stack([np.eye(3), np.diag([1.0, -1.0, -1.0]), -np.eye(3)])
+    far = jnp.asarray(exact + 0.2 * np.random.default_rng(0).normal(size=exact.shape))
+    expected = np.stack([polar(matrix)[0] for matrix in np.asarray(far)])
+    np.testing.assert_allclose(constraints.retract(constraints.orthonormal, far), expected, atol=1e-14)
+    assert np.isnan(constraints.retract(constraints.orthonormal, jnp.zeros((2, 2)))).all()
+
+
+def test_retract_scales_to_a_product_of_one():
+    received = constraints.retract(constraints.unit_product, jnp.array([2.0, 8.0]))
+    np.testing.assert_allclose(received, [0.5, 2.0], rtol=1e-15)
+    assert np.isnan(constraints.retract(constraints.unit_product, jnp.array([2.0, -8.0]))).all()

@@ -103,7 +103,7 @@ def test_equal_models_built_afresh_compile_once():
     )
     jaxem.fit(model, params, x, max_steps=7)
     assert len([name for name in names if name and "_fit" in name]) == 1
-    equal = jaxem.mixture(family=families.gaussian(covariance="full"), num_components=2)
+    equal = jaxem.mixture(family=families.gaussian(form="full"), num_components=2)
     jaxem.fit(equal, params, x + 1, solver=jaxem.em(), max_steps=7)
     jax.monitoring.clear_event_listeners()
     assert len([name for name in names if name and "_fit" in name]) == 1

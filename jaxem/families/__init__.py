@@ -13,6 +13,7 @@ from jaxem.families.exponential import Exponential as Exponential
 from jaxem.families.exponential import exponential as exponential
 from jaxem.families.gamma import Gamma as Gamma
 from jaxem.families.gamma import gamma as gamma
+from jaxem.families.gaussian import Eigen as Eigen
 from jaxem.families.gaussian import Gaussian as Gaussian
 from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
@@ -31,6 +32,8 @@ from jaxem.families.noise import noise as noise
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product
+from jaxem.families.student_t import StudentT as StudentT
+from jaxem.families.student_t import student_t as student_t
 from jaxem.families.union import union as union
 from jaxem.families.von_mises_fisher import VonMisesFisher as VonMisesFisher
 from jaxem.families.von_mises_fisher import von_mises_fisher as von_mises_fisher

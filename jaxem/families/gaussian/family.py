@@ -12,28 +12,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxem import constraints
-from jaxem.arrays import as_floating, check_rank, check_width, column_ranges, is_traced, look
-from jaxem.families.gaussian.forms import FORMS
-from jaxem.matrices import cholesky
-from jaxem.model import Family
-from jaxem.numerics import LOG_2PI, lowest, positive
-from jaxem.seeds import column_variances
-from jaxem.trees import Shared
-
-LOST = 1e3  # ulps of the squares about old means far away, in which the variances of all the data are lost
-FAR = 100.0  # times the reach of all components, from where the nearest is the nearest from any farther
-LOOKED_AT = 512  # rows of which the centre is the median
+from jaxem.arrays import as_params, check_width
+from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
+from jaxem.families.gaussian.forms import ALIASES, FORMS
+from jaxem.families.gaussian.sums import begun, coloured, moved, total_variances
+from jaxem.model import Family, PyTree
+from jaxem.numerics import LOG_2PI, positive
 
 
 class Gaussian(NamedTuple):
     """Parameters of k Gaussians in d dimensions.
 
     mean        (k, d)
-    covariance  (k, d, d) full | (d, d) tied | (k, d) diag, variances | (k,) spherical, variances
+    covariance  (k, d, d) full | (d, d) tied | (k, d) diag, variances | (k,) spherical, variances | else `Eigen`
 
     >>> import numpy as np
     >>> from jaxem.families import Gaussian
@@ -60,23 +54,19 @@ class GaussianStats(NamedTuple):
     scatter: Array
 
 
-class Centred(NamedTuple):
-    """Rows (n, d), and a point amid them, (1, d), which neither an outlying row nor an absent component moves.
+def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
+    """Return the Gaussian family, p(x | θ_k) = N(x; μ_k, Σ_k), for data (n, d), or (n,) as one column.
 
-    `far` (n,) tells the rows whose squares overflow, and is None where there are none.
-    """
+    form: "full" (k, d, d), "tied" (d, d), "diag" (k, d) or "spherical" (k,), which are VVV, EEE, VVI and VII; or another
+    one by three letters, for volume, shape and orientation in Σ_k = λ_k D_k A_k D_kᵀ: Equal for all components, Varying,
+    or the Identity. Those have `Eigen(volume, axes, orientation)` for covariance: EII EEI VEI EVI VEE EVE VVE EEV VEV EVV.
+    E and V are tied and full by the names they have for one column.
+    variance_floor: c in Σ_k ⪰ c diag(T), T the variances of all the data (their mean where round, their least for the
+    variances along axes that turn), which holds a component that shrinks onto a few points. None is 1e-10, and 1e-6 for
+    matrices and turned axes in float32; 0 switches it off.
 
-    x: Array
-    centre: Shared
-    far: Array | None = None
-
-
-def gaussian(covariance: str = "full", variance_floor: float | None = None) -> Family:
-    """Return the Gaussian family, p(x | θ_k) = N(x; μ_k, Σ_k), for data (n, d).
-
-    covariance: "full" (k, d, d), "tied" (d, d), "diag" (k, d) or "spherical" (k,).
-    variance_floor: c in Σ_k ⪰ c diag(T), T the variances of all the data (their mean where spherical), which holds a
-    component that shrinks onto a few points. None is 1e-10, and 1e-6 for full and tied in float32; 0 switches it off.
+    Banfield & Raftery (1993); Celeux & Govaert (1995); for a common orientation of shapes that vary, EVE and VVE, whose
+    M-step ends in a stationary point above the old parameters, Flury & Gautschi (1986).
 
     Raises ValueError for another name, or a floor outside [0, 1).
 
@@ -86,18 +76,20 @@ def gaussian(covariance: str = "full", variance_floor: float | None = None) -> F
     >>> print(f"{jaxem.fit_restarts(model, jax.random.key(0), x).best.log_likelihood:.2f}")
     -256.35
     """
-    _check_form(covariance)
+    name = _name(form)
     if variance_floor is not None and not (isinstance(variance_floor, numbers.Real) and 0 <= variance_floor < 1):
         raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor!r}.")
-    return _gaussian(covariance, None if variance_floor is None else float(variance_floor))
+    return _gaussian(name, None if variance_floor is None else float(variance_floor))
 
 
-def _check_form(covariance: str) -> None:
-    if not isinstance(covariance, str) or covariance not in FORMS:
-        raise ValueError(f"covariance must be one of {', '.join(map(repr, FORMS))}, got {covariance!r}.")
+def _name(form: str) -> str:
+    """Return the name of a form in the table; raise ValueError for what is none."""
+    if not isinstance(form, str) or form not in (FORMS | ALIASES):
+        raise ValueError(f"form must be one of {', '.join(map(repr, FORMS | ALIASES))}, got {form!r}.")
+    return ALIASES.get(form, form)
 
 
-def full_covariances(covariance: str, params: Gaussian) -> Array:
+def full_covariances(form: str, components: Gaussian) -> Array:
     """Return the covariance matrix of each component, (k, d, d), from the named form, in squares of the data's units.
 
     Raises ValueError for another name than `gaussian` takes.
@@ -108,147 +100,66 @@ def full_covariances(covariance: str, params: Gaussian) -> Array:
     [[[4. 0.]
       [0. 4.]]]
     """
-    _check_form(covariance)
-    form, (k, dim) = FORMS[covariance], jnp.shape(params.mean)
-    return form.geometry.full(form.expand(jax.tree.map(jnp.asarray, params.covariance), dim), k)
+    row, given = FORMS[_name(form)], as_params(components)
+    return row.geometry.full(row.expand(given.covariance, *given.mean.shape), given.mean.shape[0])
 
 
 @cache
-def _gaussian(covariance: str, variance_floor: float | None) -> Family:
-    form = FORMS[covariance]
+def _gaussian(name: str, variance_floor: float | None) -> Family:
+    form = FORMS[name]
     geometry = form.geometry
 
     def evaluate(params: Gaussian, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
-        dim = params.mean.shape[1]
-        check_width(x.x, dim, "mean")
-        spread = form.expand(params.covariance, dim)
+        check_width(x.x, params.mean.shape[1], "mean")
+        spread = form.expand(params.covariance, *params.mean.shape)
         if x.far is None:
             return about_centre(spread, params.mean, x)
-        reach = jnp.abs(params.mean - x.centre.value).max() + jnp.sqrt(geometry.diagonal(spread).max())
-        log_prob, statistics = about_centre(spread, params.mean, _brought_near(x, reach))
-        return _nearest_alone(log_prob, x.far), statistics
+        reach = jnp.abs(params.mean - x.centre.value).max() + jnp.sqrt(geometry.widest(spread))
+        log_prob, statistics = about_centre(spread, params.mean, brought_near(x, reach))
+        return nearest_alone(log_prob, x.far), statistics
 
-    def about_centre(matrices: Array, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
+    def about_centre(spread: PyTree, mean: Array, x: Centred) -> tuple[Array, Callable[[Array], GaussianStats]]:
         centre = x.centre.value
-        log_prob, moments = geometry.evaluate(matrices, x.x - centre, mean - centre)
+        distance, log_determinant, moments = geometry.evaluate(spread, x.x - centre, mean - centre)
+        log_scale = jnp.atleast_1d(log_determinant)[:, None] + mean.shape[1] * LOG_2PI
 
         def statistics(responsibilities: Array) -> GaussianStats:
             counts = responsibilities.sum(0)
             return GaussianStats(counts, counts[:, None] * mean, *moments(responsibilities))
 
-        return log_prob, statistics
+        return (-0.5 * (distance + log_scale)).T, statistics
 
-    def about(stats: GaussianStats, delta: Array) -> Array:
-        """Return the scatter about means moved by delta (k, d): S - δsᵀ - sδᵀ + N δδᵀ, s the shift."""
-        return stats.scatter - geometry.outer(2 * stats.shift - stats.counts[:, None] * delta, delta)
-
-    def estimate(mean: Array, stats: GaussianStats) -> tuple[Gaussian, Array]:
-        count = stats.counts
+    def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
+        mean, count = params.mean, stats.counts
+        sums = count, stats.shift, stats.scatter
         delta = stats.shift / positive(count)[:, None]
-        total_mean = (count @ (mean - mean[:1]) + stats.shift.sum(0)) / count.sum() + mean[0]
-        total = geometry.diagonal(about(stats, total_mean[None] - mean)).sum(0)
-        least = LOST * jnp.finfo(count.dtype).eps * geometry.diagonal(stats.scatter).sum(0)
-        variances = jnp.maximum(total, least) / count.sum()
-        best, held = form.estimate(about(stats, delta), count, variances, variance_floor)
+        total = total_variances(geometry, mean, *sums)
+        best, held = form.estimate(moved(geometry, *sums, delta), count, total, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
         dim = params.mean.shape[1]
-        scatter = about(stats, params.mean - stats.centre / positive(stats.counts)[:, None])
-        energy = geometry.energy(form.expand(params.covariance, dim), scatter, stats.counts)
-        return -0.5 * (stats.counts.sum() * dim * LOG_2PI + energy)
+        delta = params.mean - stats.centre / positive(stats.counts)[:, None]
+        scatter = moved(geometry, stats.counts, stats.shift, stats.scatter, delta)
+        log_determinant, trace = geometry.log_det_and_trace(form.expand(params.covariance, *params.mean.shape), scatter)
+        return -0.5 * ((stats.counts * (dim * LOG_2PI + log_determinant)).sum() + trace.sum())
 
     def init(x: Centred, responsibilities: Array) -> Gaussian:
-        """Return the M-step from the responsibilities, with one more row for each, spread as all: so no floor is needed."""
-        rows, count = x.x - x.centre.value, responsibilities.sum(0)
-        mean = responsibilities.T @ rows / positive(count)[:, None] + x.centre.value
-        variances = column_variances(rows, responsibilities.sum(1))
-        one_more = geometry.guess(variances, mean.shape[0])
-        stats = about_centre(one_more, mean, x)[1](responsibilities)
-        scatter = about(stats, stats.shift / positive(count)[:, None]) + one_more
-        return Gaussian(mean, form.estimate(scatter, count + 1, variances, 0)[0])
+        return Gaussian(*begun(form, x, responsibilities))
 
     def sample(key: Array, params: Gaussian, labels: Array, like: Any) -> Array:
         noise = jax.random.normal(key, (labels.shape[0], params.mean.shape[1]), params.mean.dtype)
-        factors = cholesky(full_covariances(covariance, params))[0]
-
-        def shape(k: Array, rows: Array) -> Array:
-            return jnp.where((labels == k)[:, None], noise @ factors[k].T, rows)
-
-        return params.mean[labels] + lax.fori_loop(0, len(factors), shape, noise)
+        return params.mean[labels] + coloured(noise, full_covariances(name, params), labels)
 
     return Family(
         evaluate=evaluate,
-        m_step=lambda params, stats: estimate(params.mean, stats)[0],
+        m_step=lambda params, stats: estimate(params, stats)[0],
         expected_log_prob=expected_log_prob,
         init=init,
         constraints=Gaussian(constraints.real, form.domain),
         sample=sample,
         embed=lambda x: x.x,
-        prepare=_prepare,
-        degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params.mean, stats)[1],
-        parts=(gaussian, (covariance, variance_floor)),
+        prepare=prepare,
+        degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
+        parts=(gaussian, (name, variance_floor)),
     )
-
-
-def _prepare(data: Any, weights: Array | None) -> Centred:
-    """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from."""
-    if isinstance(data, Centred):
-        return data
-    x = as_floating(data)
-    check_rank(x, (2,), "one row per observation, one column per dimension; data[:, None] makes one column.")
-    if is_traced(x):
-        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.ones(x.shape[0], bool))], 0, keepdims=True))))
-    known = weights is not None and not is_traced(weights)
-    present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
-    low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
-    if weights is not None:
-        _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    some = look(_taken, x, _some(present))
-    centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
-    limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
-    overflows = weights is None and max(-low.min(), high.max()) > limit
-    return Centred(x, centre, jnp.abs(x).max(1) > limit if overflows else None)
-
-
-def _brought_near(x: Centred, reach: Array) -> Centred:
-    """Return rows, the far ones on their way to the centre at a hundred times the reach of the components."""
-    rows, far = x.x - x.centre.value, jnp.broadcast_to(jnp.asarray(x.far)[:, None], x.x.shape)
-    near = rows * (FAR / jnp.abs(rows).max(1, keepdims=True)) * reach
-    return Centred(jnp.where(far, near + x.centre.value, x.x), x.centre)
-
-
-def _nearest_alone(log_prob: Array, far: Array) -> Array:
-    """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
-    nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
-    return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
-
-
-@jax.jit
-def _taken(x: Array, places: Array) -> Array:
-    return x[places]
-
-
-def _some(present: np.ndarray) -> np.ndarray:
-    """Return places of some rows that are present, evenly; how many hangs on the number of rows alone: that compiles once."""
-    num = min(present.size, LOOKED_AT)
-    evenly = np.arange(num) * np.count_nonzero(present) // num
-    return evenly if present.all() else np.flatnonzero(present)[evenly]
-
-
-def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:
-    if (low == high).all():
-        raise ValueError(
-            f"data rows of positive weight are all equal, needs some spread to fit a covariance; if {dtype} cannot tell them "
-            "apart, rescale them."
-        )
-    if (low == high).any():
-        raise ValueError(f"data columns {np.flatnonzero(low == high).tolist()} are constant: drop them.")
-    info = np.finfo(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        square = ((high - low).astype(dtype) ** 2 * count).astype(dtype)
-    for bad, what in ((~np.isfinite(square), "overflow"), (square < info.tiny / info.eps, "underflow")):
-        if bad.any():
-            raise ValueError(
-                f"data columns {np.flatnonzero(bad).tolist()} spread so that their squares {what} {dtype}: rescale them."
-            )

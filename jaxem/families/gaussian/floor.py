@@ -5,6 +5,8 @@ the exact maximizer under that constraint, so that the likelihood still never fa
 unconstrained one to the bit.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -46,3 +48,28 @@ def hold_variances(variance: Array, total: Array, floor: float | None) -> tuple[
     least = jnp.broadcast_to((1e-10 if floor is None else floor) * total, variance.shape)
     low = variance < least
     return jnp.where(low, least, variance), low.reshape(low.shape[0], -1).any(1)
+
+
+class Least(NamedTuple):
+    """The least variances that a covariance may have along axis j of component k: f_k g_j, (k,) and (d,)."""
+
+    component: Array
+    axis: Array
+
+
+def least_by_columns(total: Array, num_components: int, floor: float | None) -> Least | None:
+    """Return the floor c T_j for axes that are those of the data, c = 1e-10 by default; None where it is off."""
+    if floor == 0:
+        return None
+    return Least(jnp.ones(num_components, total.dtype), (1e-10 if floor is None else floor) * total)
+
+
+def least_by_size(size: Array, total: Array, floor: float | None) -> Least | None:
+    """Return the floor c min_j T_j for axes that turn, or what rounding leaves of variances that add up to `size` (k,).
+
+    Directions are not units: a floor in terms of each column's variance would depend on how components are turned.
+    """
+    if floor == 0:
+        return None
+    least = matrix_floor(total.dtype, floor) * total.min()
+    return Least(jnp.maximum(least, DROWNED * jnp.finfo(total.dtype).eps * size), jnp.ones_like(total))

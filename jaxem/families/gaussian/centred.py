@@ -1,0 +1,90 @@
+"""Rows with a point amid them: what is checked at the door, and rows so far away that their squares overflow."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxem.arrays import as_floating, check_rank, column_ranges, is_traced, look
+from jaxem.numerics import lowest
+from jaxem.trees import Shared
+
+FAR = 100.0  # times the reach of all components, from where the nearest is the nearest from any farther
+LOOKED_AT = 512  # rows of which the centre is the median
+
+
+class Centred(NamedTuple):
+    """Rows (n, d), and a point amid them, (1, d), which neither an outlying row nor an absent component moves.
+
+    `far` (n,) tells the rows whose squares overflow, and is None where there are none.
+    """
+
+    x: Array
+    centre: Shared
+    far: Array | None = None
+
+
+def prepare(data: Any, weights: Array | None) -> Centred:
+    """Return checked rows and their centre; weights, where given, say which rows a covariance must be learnt from."""
+    if isinstance(data, Centred):
+        return data
+    x = as_floating(data)
+    check_rank(x, (1, 2), "one row per observation, one column per dimension.")
+    x = x[:, None] if x.ndim == 1 else x
+    if is_traced(x):
+        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.ones(x.shape[0], bool))], 0, keepdims=True))))
+    known = weights is not None and not is_traced(weights)
+    present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
+    low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
+    if weights is not None:
+        _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
+    some = look(_taken, x, _some(present))
+    centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
+    limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
+    overflows = weights is None and max(-low.min(), high.max()) > limit
+    return Centred(x, centre, jnp.abs(x).max(1) > limit if overflows else None)
+
+
+def brought_near(x: Centred, reach: Array) -> Centred:
+    """Return rows, the far ones on their way to the centre at a hundred times the reach of the components."""
+    rows, far = x.x - x.centre.value, jnp.broadcast_to(jnp.asarray(x.far)[:, None], x.x.shape)
+    near = rows * (FAR / jnp.abs(rows).max(1, keepdims=True)) * reach
+    return Centred(jnp.where(far, near + x.centre.value, x.x), x.centre)
+
+
+def nearest_alone(log_prob: Array, far: Array) -> Array:
+    """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
+    nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
+    return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
+
+
+@jax.jit
+def _taken(x: Array, places: Array) -> Array:
+    return x[places]
+
+
+def _some(present: np.ndarray) -> np.ndarray:
+    """Return places of some rows that are present, evenly; how many hangs on the number of rows alone: that compiles once."""
+    num = min(present.size, LOOKED_AT)
+    evenly = np.arange(num) * np.count_nonzero(present) // num
+    return evenly if present.all() else np.flatnonzero(present)[evenly]
+
+
+def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:
+    if (low == high).all():
+        raise ValueError(
+            f"data rows of positive weight are all equal, needs some spread to fit a covariance; if {dtype} cannot tell them "
+            "apart, rescale them."
+        )
+    if (low == high).any():
+        raise ValueError(f"data columns {np.flatnonzero(low == high).tolist()} are constant: drop them.")
+    info = np.finfo(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        square = ((high - low).astype(dtype) ** 2 * count).astype(dtype)
+    for bad, what in ((~np.isfinite(square), "overflow"), (square < info.tiny / info.eps, "underflow")):
+        if bad.any():
+            raise ValueError(
+                f"data columns {np.flatnonzero(bad).tolist()} spread so that their squares {what} {dtype}: rescale them."
+            )
