@@ -55,7 +55,7 @@ def forget_compiled_functions(tests_run=itertools.count()):
     """Thousands of compiled functions in one process run into Linux's limit of 65 530 memory maps, which ends it."""
     yield
     maps = Path("/proc/self/maps")
-    if next(tests_run) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+    if next(tests_run) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 45_000:
         jax.clear_caches()
 
 
