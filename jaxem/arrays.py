@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxem.model import Family, Model
-from jaxem.trees import PyTree, unit_weights
+from jaxem.trees import PyTree, dtype_of_weights
 
 
 def at_least_one(name: str, count: Any) -> int:
@@ -178,7 +178,7 @@ def column_ranges(
 
 def in_one_dtype(data: PyTree) -> PyTree:
     """Return data with all floats in the widest float dtype among them, the rest as it is."""
-    dtype = unit_weights(data).dtype
+    dtype = dtype_of_weights(data)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, data)
 
 

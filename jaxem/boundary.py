@@ -15,7 +15,7 @@ from jaxem import constraints
 from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced, look
 from jaxem.buckets import pad
 from jaxem.model import Family, Model, Prepare, PyTree
-from jaxem.trees import map_rows, rows_of, unit_weights
+from jaxem.trees import dtype_of_weights, map_rows, rows_of
 
 LOOKED_AT_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -98,13 +98,13 @@ def ready_to_learn(prepare: Prepare | None, data: PyTree, weights: Any, padded: 
     """
     data = as_arrays(data)
     num_rows = _count_rows(data)
-    given = np.ones(num_rows) if weights is None else check_weights(weights, num_rows)
+    given = np.ones(num_rows, jnp.result_type(float)) if weights is None else check_weights(weights, num_rows)
     all_present = is_traced(given) or bool((np.asarray(given) > 0).all())
     if padded:
         data, given = pad(data, given)
     given = jnp.asarray(given)
     data = prepare(data, given) if prepare else as_rows(data)
-    return data if all_present else _without_absent(data, given), given.astype(unit_weights(data).dtype)
+    return data if all_present else _without_absent(data, given), given.astype(dtype_of_weights(data))
 
 
 def check_data(model: Model, data: PyTree, weights: Any = None, padded: bool = False) -> tuple[PyTree, Array]:

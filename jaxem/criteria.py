@@ -12,7 +12,7 @@ from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_weights, may_be_padded, ready_to_look
 from jaxem.fitting import Fit, observations
 from jaxem.model import Model, PyTree
-from jaxem.trees import num_rows, unit_weights
+from jaxem.trees import dtype_of_weights, num_rows
 
 
 def num_free_parameters(model: Model, params: PyTree) -> int:
@@ -73,5 +73,5 @@ def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     check_model(model)
     data, rows = ready_to_look(model.prepare, data, padded=may_be_padded(model))
     counted = np.ones(rows) if weights is None else np.asarray(check_weights(weights, rows))
-    count = observations(model, data, jnp.asarray(np.pad(counted, (0, num_rows(data) - rows)), unit_weights(data).dtype))
+    count = observations(model, data, jnp.asarray(np.pad(counted, (0, num_rows(data) - rows)), dtype_of_weights(data)))
     return num_free_parameters(model, fit.params) * math.log(float(count)) - 2 * float(fit.log_likelihood)

@@ -11,12 +11,13 @@ from jax import Array
 from jaxem.arrays import as_arrays, as_mapping, as_params
 from jaxem.blocks import default_block_size, row_by_row
 from jaxem.boundary import as_key, check_model, ready
+from jaxem.families.grouped import Grouped
 from jaxem.families.labelled import Labelled
 from jaxem.families.observed import Observed, by_name, split
 from jaxem.model import Family, Model, PyTree, require
 from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
-from jaxem.trees import Gated, unit_weights
+from jaxem.trees import Gated, dtype_of_weights
 
 
 def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTree:
@@ -37,7 +38,7 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     check_model(model)
     data = as_arrays(data)
     x, posterior = ready(model.prepare, data), require(model, "posterior")(params, data)
-    params = jax.tree.map(lambda leaf: leaf.astype(unit_weights(x).dtype), as_params(params))
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype_of_weights(x)), as_params(params))
     family, components, gate = family_of(model, params, "impute")
     require(family, "complete")
     rows, given = (data, x) if gate is None else (data.data, x.data)
@@ -61,6 +62,8 @@ def _merged(given: PyTree, filled: PyTree) -> PyTree:
     """Return what was observed as it was given, and holes as they were filled."""
     if isinstance(given, (Labelled, Gated)):
         return _merged(given.data, filled)
+    if isinstance(given, Grouped):
+        return _merged(given.values, filled)
     if isinstance(filled, Mapping):
         parts = as_mapping(by_name(given, tuple(filled)), tuple(filled))
         return {name: _merged(parts[name], filled[name]) for name in filled}

@@ -56,12 +56,11 @@ def num_rows(data: PyTree) -> int:
     return int(rows_of(data)[0].shape[0])
 
 
-def unit_weights(data: PyTree) -> Array:
-    """Return weight one for each row, in the widest float dtype of the data; the default one for half precision or none."""
+def dtype_of_weights(data: PyTree) -> Any:
+    """Return the widest float dtype of the data; the default one for half precision or none."""
     widths = [jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(data) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     widest = max(widths, default=0)
-    dtype = jax.dtypes.canonicalize_dtype(f"float{widest}") if widest >= 32 else jnp.result_type(float)
-    return jnp.ones(num_rows(data), dtype)
+    return jax.dtypes.canonicalize_dtype(f"float{widest}") if widest >= 32 else jnp.result_type(float)
 
 
 def choose(condition: Array, yes: PyTree, no: PyTree) -> PyTree:

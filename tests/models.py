@@ -1,7 +1,7 @@
 """The one table of models, and of families: every law is put to every row."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from jaxem.testing.evidence import starting
 ROWS = 60
 BOTH = ("float64", "float32")
 DOUBLE = ("float64",)  # where float32 is that of another row, and would only take its time again
+SINGLE = ("float32",)  # and where float64 is
 
 
 class Row(NamedTuple):
@@ -63,12 +64,61 @@ def binary(dim, dtype):
     return jnp.asarray(rng.random((ROWS, dim)) < np.where(rng.random(ROWS) < 0.5, 0.2, 0.7)[:, None], dtype)
 
 
+def wide_counts(dim, dtype):
+    rng = np.random.default_rng(9)
+    size, mean = np.where(np.arange(ROWS) % 2, [[2.0], [4.0]], [[8.0], [30.0]])
+    return jnp.asarray(rng.negative_binomial(size[:, None], (size / (size + mean))[:, None], (ROWS, dim)), dtype)
+
+
+def fractions(dtype):
+    rng = np.random.default_rng(13)
+    a, b = np.where(np.arange(ROWS) % 2, [[20.0], [3.0]], [[2.0], [6.0]])
+    return jnp.asarray(rng.beta(a, b), dtype)
+
+
+def directions(dim, dtype):
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=(ROWS, dim)) + np.where(np.arange(ROWS)[:, None] % 2, 2.0, -0.5) * np.arange(dim)
+    return jnp.asarray(x / np.sqrt((x**2).sum(1, keepdims=True)), dtype)
+
+
+def measured(dtype):
+    """Subjects of one to three measurements, the last of which may be of anything."""
+    count = np.arange(ROWS // 2) % 3 + 1
+    values = two_clusters(2, dtype)[: ROWS // 2, None] + jnp.arange(3, dtype=dtype)[None, :, None]
+    return families.Grouped(values, jnp.asarray(count))
+
+
+def trials(dtype):
+    rng = np.random.default_rng(10)
+    tried = rng.integers(1, 12, (ROWS, 2))
+    successes = rng.binomial(tried, np.where(np.arange(ROWS)[:, None] % 2, 0.2, 0.7))
+    return families.Trials(jnp.asarray(successes, dtype), jnp.asarray(tried, dtype))
+
+
+def shared_counts(dtype):
+    rng = np.random.default_rng(11)
+    probs = np.where(np.arange(ROWS)[:, None] % 2, [0.1, 0.3, 0.6], [0.5, 0.3, 0.2])
+    return jnp.asarray(rng.multinomial(rng.integers(1, 30, ROWS), probs), dtype)
+
+
+def codes(dtype):
+    rng = np.random.default_rng(12)
+    steps = np.where(np.arange(ROWS)[:, None] % 2, [0.2, 0.3], [0.7, 0.9])
+    return jnp.asarray(rng.binomial([1, 3], steps), dtype)
+
+
 def without(data, column, value):
     return data.at[:, column].set(value)
 
 
 def mixed(dtype):
     return {"size": two_clusters(2, dtype), "count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}
+
+
+@cache
+def cluster_in_noise():
+    return families.union((families.gaussian("diag"), 1), (families.noise(0.02), 1))
 
 
 @cache
@@ -82,6 +132,11 @@ def holed(data, share=0.25):
     mask = np.random.default_rng(8).random(values.shape) > share
     mask[0], mask[5] = True, False
     return families.Observed(jnp.where(mask, values, np.roll(values, 1, 0)), jnp.asarray(mask))
+
+
+def measured_with_holes(dtype):
+    values, count = measured(dtype)
+    return families.Grouped(holed(values), count)
 
 
 def mixed_with_holes(dtype):
@@ -169,6 +224,13 @@ def exponential():
 def lifetimes(dtype):
     rng = np.random.default_rng(7)
     return jnp.asarray(rng.exponential(np.where(np.arange(ROWS) % 2, 1.0, 10.0)), dtype)
+
+
+def positives(dim, dtype):
+    """Two clusters of positive numbers, one narrow and one wide."""
+    rng = np.random.default_rng(8)
+    shape, scale = np.where(np.arange(ROWS)[:, None] % 2, [[20.0, 0.1]], [[2.0, 4.0]]).T
+    return jnp.asarray(rng.gamma(shape[:, None], scale[:, None], (ROWS, dim)), dtype)
 
 
 @cache
@@ -311,27 +373,43 @@ MODELS = {
     ),
     "poisson": mixture_of(families.poisson, lambda dtype: counts(1, dtype)[:, 0]),
     "poisson, one rate": Row(
-        lambda dtype: drawn(jaxem.mixture(families.poisson(), 2), counts(1, dtype, 3.0, 3.0)[:, 0]), ("float32",)
+        lambda dtype: drawn(jaxem.mixture(families.poisson(), 2), counts(1, dtype, 3.0, 3.0)[:, 0]), SINGLE
     ),
-    "poisson, three columns": mixture_of(families.poisson, lambda dtype: counts(3, dtype)),
-    "poisson, a column of zeros": mixture_of(families.poisson, lambda dtype: without(counts(3, dtype), 1, 0)),
-    "poisson, a million": mixture_of(families.poisson, lambda dtype: counts(1, dtype, 1e6, 2e6)[:, 0]),
-    "poisson, with holes": mixture_of(families.poisson, lambda dtype: holed(counts(3, dtype))),
+    "poisson, three columns": mixture_of(families.poisson, lambda dtype: counts(3, dtype), DOUBLE),
+    "poisson, a column of zeros": mixture_of(families.poisson, lambda dtype: without(counts(3, dtype), 1, 0), SINGLE),
+    "poisson, a million": mixture_of(families.poisson, lambda dtype: counts(1, dtype, 1e6, 2e6)[:, 0], SINGLE),
     "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
-    "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
-    "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
-    "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
+    "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0), SINGLE),
+    "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1), DOUBLE),
+    "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype), DOUBLE),
+    "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
+    "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
+    "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
+    "beta": mixture_of(families.beta, fractions, DOUBLE),
+    "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
+    "binomial": mixture_of(families.binomial, trials, SINGLE),
+    "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
+    "categorical": mixture_of(partial(families.categorical, (2, 4)), codes, DOUBLE),
+    "von Mises-Fisher": mixture_of(families.von_mises_fisher, lambda dtype: directions(3, dtype), DOUBLE),
+    "union": mixture_of(cluster_in_noise, lambda dtype: two_clusters(2, dtype), DOUBLE),
+    "grouped": mixture_of(lambda: families.grouped(families.gaussian("diag")), measured, DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
-    "product, some labels known": labelled(mixed_family, known_labels, 2),
+    "product, some labels known": labelled(mixed_family, known_labels, 2, SINGLE),
+    "poisson, with holes": mixture_of(families.poisson, lambda dtype: holed(counts(3, dtype))),
+    "weibull, with holes": mixture_of(families.weibull, lambda dtype: holed(positives(2, dtype)), DOUBLE),
+    "negative binomial, with holes": mixture_of(families.negative_binomial, lambda dtype: holed(wide_counts(2, dtype)), DOUBLE),
+    "categorical, with holes": mixture_of(partial(families.categorical, (2, 4)), lambda dtype: holed(codes(dtype)), DOUBLE),
+    "grouped, with holes": mixture_of(lambda: families.grouped(families.gaussian("diag")), measured_with_holes, DOUBLE),
+    "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
     "product with holes, some labels known": labelled(mixed_family, known_labels, 2, DOUBLE, mixed_with_holes),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
-    "mixture with a gate": Row(gated),
-    "mixture of exponentials": mixture_of(exponential, lifetimes),
-    "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype)),
+    "mixture with a gate": Row(gated, DOUBLE),
+    "mixture of exponentials": mixture_of(exponential, lifetimes, SINGLE),
+    "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
     "single poisson": single_of(families.poisson, lambda dtype: counts(3, dtype), DOUBLE),
     "chunked": Row(chunked, DOUBLE),
     "gradient M-step": Row(climbing, DOUBLE),
-    "from_log_joint": Row(own_model),
+    "from_log_joint": Row(own_model, SINGLE),
     "from_log_joint, constrained": Row(own_model_on_the_simplex, DOUBLE),
     "linkage": Row(linkage_row, DOUBLE),
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),

@@ -14,6 +14,8 @@ CASES = {
     "positive": (constraints.positive, np.array([0.1, 2.0, 30.0]), 3),
     "interval": (constraints.interval(-1, 3), np.array([-0.5, 2.9]), 2),
     "simplex": (constraints.simplex, np.array([[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]]), 4),
+    "simplexes": (constraints.simplexes((2, 3)), np.array([[[0.4, 0.6, 0.0], [0.2, 0.3, 0.5]]]), 3),
+    "unit sphere": (constraints.unit_sphere, np.array([[0.6, 0.0, 0.8], [0.0, -0.6, -0.8]]), 4),
     "positive definite": (constraints.positive_definite, np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 9.0]]]), 6),
     "ordered": (constraints.ordered, np.array([-3.0, 0.5, 0.6]), 3),
     "unit product": (constraints.unit_product, np.array([[0.5, 4.0, 0.5], [1.0, 0.1, 10.0]]), 4),
@@ -29,6 +31,8 @@ OUTSIDE = {
     "positive": np.array([1.0, -0.1]),
     "interval": np.array([3.1]),
     "simplex": np.array([0.5, 0.6]),
+    "simplexes": np.array([[[0.4, 0.5, 0.1], [0.2, 0.3, 0.5]]]),
+    "unit sphere": np.array([0.6, 0.79]),
     "positive definite": np.array([[1.0, 2.0], [2.0, 1.0]]),
     "ordered": np.array([1.0, 0.0]),
     "unit product": np.array([1.0, 1.1]),
@@ -85,6 +89,13 @@ def test_retract_mends_rounding_and_marks_what_lies_outside():
     received = constraints.retract({"p": constraints.simplex, "s": constraints.positive}, params)
     np.testing.assert_allclose(received["p"].sum(), 1, rtol=1e-15)
     assert np.isnan(received["s"]).all()
+
+
+def test_both_poles_of_a_sphere_have_finite_places_and_slopes():
+    poles = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    free = constraints.unit_sphere.unconstrain(poles)
+    np.testing.assert_allclose(constraints.unit_sphere.constrain(free), poles, atol=1e-15)
+    assert np.isfinite(jax.jacobian(constraints.unit_sphere.constrain)(free)).all()
 
 
 def test_retract_finds_the_nearest_orthonormal_matrices_reflections_too():

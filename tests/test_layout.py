@@ -8,7 +8,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
-    {"model", "constraints", "numerics", "matrices", "orthonormal", "trees", "stopping", "seeds", "datasets"},
+    {
+        "model",
+        "constraints",
+        "numerics",
+        "special",
+        "bessel",
+        "matrices",
+        "orthonormal",
+        "trees",
+        "stopping",
+        "seeds",
+        "datasets",
+    },
     {"arrays", "components", "solvers"},
     {"families"},
     {"blocks", "gradient", "buckets", "boundary"},

@@ -14,7 +14,7 @@ from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready
 from jaxem.buckets import cut, padded_size
 from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
-from jaxem.trees import num_rows, unit_weights
+from jaxem.trees import dtype_of_weights, num_rows
 
 
 class Infer(Protocol):
@@ -80,7 +80,7 @@ def build(
         params = as_params(params)
         check_structure(constraints, params)
         data, count = ready_to_look(prepare, data, padded=additive)
-        return cut(function(as_params(params, unit_weights(data).dtype), data), count)
+        return cut(function(as_params(params, dtype_of_weights(data)), data), count)
 
     def posterior(params: PyTree, data: PyTree) -> PyTree:
         """Return p(z | x_n, θ) for each row; data as `fit` takes them."""

@@ -15,7 +15,7 @@ from jaxem.gradient import gradient_m_step
 from jaxem.model import Init, Model, PyTree
 from jaxem.models.building import build
 from jaxem.numerics import normalize
-from jaxem.trees import unit_weights
+from jaxem.trees import dtype_of_weights
 
 
 def from_log_joint(
@@ -100,7 +100,7 @@ def _enumerated(
         if getattr(log_joints, "ndim", None) != 2:
             shapes = jax.tree.map(lambda leaf: leaf.shape[2:], log_joints)
             raise ValueError(f"log_joint(params, x, z) must return a scalar for one observation, got shape {shapes}.")
-        return log_joints.astype(unit_weights(data).dtype)
+        return log_joints.astype(dtype_of_weights(data))
 
     def infer(params: PyTree, data: PyTree) -> tuple[Array, Array, Callable[[Array, Array], JointStats]]:
         shares, log_prob = normalize(all_log_joints(params, data))

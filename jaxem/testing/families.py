@@ -29,7 +29,7 @@ from jaxem.testing.compare import (
     total_slope,
 )
 from jaxem.testing.evidence import HERE, OTHER, UPDATE, Survey, quickly, survey
-from jaxem.trees import num_rows, unit_weights
+from jaxem.trees import dtype_of_weights, num_rows
 
 
 class FamilyEvidence(NamedTuple):
@@ -126,7 +126,7 @@ def check_family(family: Family, params: PyTree, x: PyTree, responsibilities: An
 
 def _set_up(family: Family, params: PyTree, x: PyTree, responsibilities: Any, key: Any) -> _Bench:
     x = jax.device_get(ready(family.prepare, x))
-    dtype, rows = unit_weights(x).dtype, num_rows(x)
+    dtype, rows = dtype_of_weights(x), num_rows(x)
     params = jax.device_get(constraints.mend(family.constraints, as_params(params, dtype)))
     seed = np.asarray(jax.random.key_data(as_key(0 if key is None else key))).ravel()
     random = np.random.default_rng(seed)

@@ -52,13 +52,13 @@ def prepare(data: Any, weights: Array | None, by_pattern: bool = True) -> Centre
     if seen is not None:
         return _with_gaps(x, seen.reshape(x.shape), weights, by_pattern)
     if is_traced(x):
-        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.arange(x.shape[0]), x.shape[0])], 0, keepdims=True))))
+        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.ones(x.shape[0], bool))], 0, keepdims=True))))
     known = weights is not None and not is_traced(weights)
     present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
     low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    some = look(_taken, x, _some(np.flatnonzero(present), x.shape[0]))
+    some = look(_taken, x, _some(present))
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
     overflows = weights is None and max(-low.min(), high.max()) > limit
@@ -100,10 +100,11 @@ def _taken(x: Array, places: Array) -> Array:
     return x[places]
 
 
-def _some(places: np.ndarray, num_rows: int) -> np.ndarray:
-    """Return some of the places, evenly; how many depends on the number of rows alone, for the sake of compilation."""
-    size = min(num_rows, LOOKED_AT)
-    return places[np.arange(size) * len(places) // size]
+def _some(present: np.ndarray) -> np.ndarray:
+    """Return places of some rows that are present, evenly; how many hangs on the number of rows alone: that compiles once."""
+    num = min(present.size, LOOKED_AT)
+    evenly = np.arange(num) * np.count_nonzero(present) // num
+    return evenly if present.all() else np.flatnonzero(present)[evenly]
 
 
 def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:

@@ -27,7 +27,7 @@ def log_constant(dof: Array, dim: int) -> Array:
     return total - 0.5 * dim * LOG_2PI
 
 
-def _log_constants(dof: Array, dim: int) -> Array:
+def log_constants(dof: Array, dim: int) -> Array:
     """Return `log_constant` of 0 … d columns, (k, d + 1)."""
     pairs = jnp.arange(dim // 2 + 1, dtype=dof.dtype)[None]
     steps = jnp.log1p(2 * pairs / dof[:, None])
@@ -45,7 +45,7 @@ def log_density(distance: Array, dof: Array, dim: int, observed: Array | None = 
     if observed is None:
         constant, half = log_constant(dof, dim)[:, None], 0.5 * (dof + dim)[:, None]
     else:
-        constant = _log_constants(dof, dim)[:, observed]
+        constant = log_constants(dof, dim)[:, observed]
         half = 0.5 * (dof[:, None] + observed.astype(dof.dtype)[None])
     return constant - half * jnp.log1p(distance / dof[:, None])
 

@@ -1,14 +1,16 @@
 """Degrees of freedom for which rows at given distances are likeliest."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_density
+from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_constant, log_constants
 
-MOST_STEPS = 20
+MOST_STEPS = 5  # at the start of a fit; later one does
+NEAR = 0.01  # a change of ν, as a share, that leaves no more than its square
 WIDEST = 8.0  # the factor by which a step may change ν
 
 
@@ -22,29 +24,53 @@ class _Search(NamedTuple):
     steps: Array
 
 
+def _with_derivatives(function: Callable[[Array], Array], at: Array) -> tuple[Array, Array, Array]:
+    """Return a function of each entry by itself, and its first two derivatives."""
+    ones = jnp.ones_like(at)
+    (value, slope), (_, curvature) = jax.jvp(lambda x: jax.jvp(function, (x,), (ones,)), (at,), (ones,))
+    return value, slope, curvature
+
+
 def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int, observed: Array | None = None) -> Array:
-    """Return ν, (k,) or () for all, with Σ_n r_nk log t(δ_nk; ν_k) at its next maximum, and never less than at `dof`.
+    """Return ν, (k,) or () for all, with Σ_n r_nk log t(δ_nk; ν_k) at or nearer to its next maximum, never less than at `dof`.
 
     Newton's steps in 1 / ν, in which the sum is smooth up to the Gaussian case, no longer than a factor, which falls where a
     step would lose.
     """
     r = responsibilities.T
-    some = r > 0
-    eps = float(jnp.finfo(r.dtype).eps)
+    squares = jnp.where(r > 0, distance, 0)
 
-    def value(inverse: Array) -> Array:
-        nu = jnp.broadcast_to(1 / inverse, (r.shape[0],))
-        each = jnp.where(some, r * log_density(jnp.where(some, distance, 0), nu, dim, observed), 0).sum(1)
+    def total(each: Array) -> Array:
         return each if dof.ndim else each.sum()[None]
 
+    if observed is not None:
+        widths = jnp.arange(dim + 1, dtype=observed.dtype)
+        members = r @ (observed[:, None] == widths[None]).astype(r.dtype)
+        several = r * observed.astype(r.dtype)[None]
+
+    def constant(inverse: Array) -> Array:
+        nu = jnp.broadcast_to(1 / inverse, (r.shape[0],))
+        if observed is None:
+            return total(r.sum(1) * log_constant(nu, dim))
+        return total((members * log_constants(nu, dim)).sum(1))
+
     def look(inverse: Array) -> tuple[Array, Array, Array]:
-        ones = jnp.ones_like(inverse)
+        """Return the sum and two derivatives in s = 1 / ν, from those of log(1 + δs) alone: one pass over the rows."""
+        shrunk = squares / (1 + squares * inverse[:, None])
+        log_sizes = jnp.log1p(squares * inverse[:, None])
 
-        def slope(at: Array) -> tuple[Array, Array]:
-            return jax.jvp(value, (at,), (ones,))
+        def summed(weights: Array) -> list[Array]:
+            return [total((weights * each).sum(1)) for each in (log_sizes, shrunk, shrunk**2)]
 
-        (found, first), (_, second) = jax.jvp(slope, (inverse,), (ones,))
-        return found, first, second
+        logs, first, second = summed(r)
+        wide = [dim * each for each in (logs, first, second)] if observed is None else summed(several)
+        bend = (first - logs / inverse) / inverse
+        value, slope, curvature = _with_derivatives(constant, inverse)
+        return (
+            value - 0.5 * (logs / inverse + wide[0]),
+            slope - 0.5 * (bend + wide[1]),
+            curvature + 0.5 * ((second + 2 * bend) / inverse + wide[2]),
+        )
 
     def step(state: _Search) -> _Search:
         s = state.inverse
@@ -61,6 +87,6 @@ def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int, o
 
     start = 1 / jnp.atleast_1d(dof)
     begin = _Search(start, *look(start), jnp.full_like(start, WIDEST), jnp.full_like(start, jnp.inf), jnp.asarray(0))
-    end = lax.while_loop(lambda state: (state.change > eps**0.5).any() & (state.steps < MOST_STEPS), step, begin)
+    end = lax.while_loop(lambda state: (state.change > NEAR).any() & (state.steps < MOST_STEPS), step, begin)
     found = 1 / end.inverse
     return found if dof.ndim else found[0]
