@@ -122,7 +122,7 @@ def allowing_holes(family: Family, mean: Callable[[PyTree], Array], legal: float
             return prepared(family, values, weights)
         check_rank(values, (1, 2), "one row per observation, independent columns.")
         check_columns(seen, weights)
-        values = _filled(values, seen, legal)
+        values = _filled(values, seen, weights, legal)
         whole = prepared(family, values, weights)
         columns = whole if values.ndim == 1 else _side_by_side([prepared(family, x, weights) for x in values.T])
         return Holed(columns, seen, Shared(_typical(family, Holed(columns, seen, Shared(())), weights)))
@@ -214,11 +214,12 @@ def _alike(parts: list[PyTree]) -> bool:
     return len({(str(jax.tree.structure(part)), *((leaf.shape) for leaf in jax.tree.leaves(part))) for part in parts}) == 1
 
 
-def _filled(values: Array, seen: Array, legal: float) -> Array:
+def _filled(values: Array, seen: Array, weights: Array | None, legal: float) -> Array:
     """Return values with the median of those observed in the column, or the next above, in each hole: it is a legal one."""
-    in_order = jnp.sort(jnp.where(seen, values, jnp.inf), 0)
-    middle = jnp.take_along_axis(in_order, seen.sum(0, keepdims=True) // 2, 0)
-    return jnp.where(seen, values, jnp.where(seen.any(0, keepdims=True), middle, legal))
+    counted = seen if weights is None else seen & (weights > 0).reshape(-1, *[1] * (seen.ndim - 1))
+    in_order = jnp.sort(jnp.where(counted, values, jnp.inf), 0)
+    middle = jnp.take_along_axis(in_order, counted.sum(0, keepdims=True) // 2, 0)
+    return jnp.where(seen, values, jnp.where(counted.any(0, keepdims=True), middle, legal))
 
 
 def _embedded(family: Family) -> Callable[[PyTree], Array]:
