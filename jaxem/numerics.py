@@ -1,5 +1,6 @@
 """Functions of arrays that keep their digits: logarithms at zero, and shares of a sum."""
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -69,3 +70,14 @@ def without_lowest(log_prob: Array) -> Array:
 def symmetric(matrix: Array) -> Array:
     """Return the symmetric part of matrices (..., d, d)."""
     return 0.5 * (matrix + matrix.mT)
+
+
+def excess_of_exp(t: Array) -> Array:
+    """Return e^t - 1 - t ≥ 0, right to its own last digits."""
+    small = jnp.abs(t) < 0.5
+    near = jnp.where(small, t, 0)
+    series = jnp.full_like(near, 1 / math.factorial(16))
+    for power in range(15, 1, -1):
+        series = series * near + 1 / math.factorial(power)
+    far = jnp.where(small, 1, t)
+    return jnp.where(small, series * near * near, jnp.expm1(far) - far)

@@ -266,6 +266,40 @@ def climbing(dtype):
     return jaxem.gradient_m_step(model), params, data
 
 
+def columns(dtype, num_columns=2):
+    rng = np.random.default_rng(8)
+    return jnp.asarray(np.concatenate([np.ones((ROWS, 1)), 3 + rng.normal(size=(ROWS, num_columns - 1))], 1), dtype)
+
+
+def regressions(dtype):
+    """Lines in a response, a count and successes, two for each, told apart by rows of odd number."""
+    rng, x, odd = np.random.default_rng(9), np.asarray(columns("float64", 3)), np.arange(ROWS) % 2
+    line, offset, trials = np.where(odd, 4 - x[:, 1], x[:, 1] - 2), rng.normal(size=ROWS) / 2, rng.integers(1, 9, ROWS)
+    y = {
+        "line": line + x[:, 2] + rng.normal(size=ROWS) / 2,
+        "count": rng.poisson(np.exp(line / 2 + offset)),
+        "yes": rng.binomial(trials, 1 / (1 + np.exp(-line))),
+    }
+    more = {"line": {}, "count": {"offset": offset}, "yes": {"trials": trials}}
+    used = {"line": x, "count": x[:, :2], "yes": x[:, :2]}
+    return {
+        name: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), families.Regression(used[name], y[name], **more[name]))
+        for name in y
+    }
+
+
+@cache
+def regression_family():
+    return families.product(
+        line=families.linear_regression(common=(2,)), count=families.glm("poisson"), yes=families.glm("binomial", common=(0,))
+    )
+
+
+def experts(dtype):
+    data = families.Gated(columns(dtype)[::-1], regressions(dtype)["line"])
+    return drawn(jaxem.mixture(families.linear_regression(variance="shared"), 2, gate=families.softmax_regression()), data)
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
 
@@ -298,6 +332,8 @@ MODELS = {
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
+    "regressions, some coefficients in common": mixture_of(regression_family, regressions, ("float32",)),
+    "experts": Row(experts, DOUBLE),
     "mixture with a gate": Row(gated),
     "mixture of exponentials": mixture_of(exponential, lifetimes),
     "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype)),
