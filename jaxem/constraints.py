@@ -135,6 +135,46 @@ simplex = Constraint(
 )
 
 
+def simplexes(sizes: tuple[int, ...]) -> Constraint:
+    """Return the domain of arrays (..., d, C) whose row j is on the simplex over its first sizes[j] entries, and zero beyond.
+
+    Raises ValueError unless the sizes are whole numbers of at least one.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> print(constraints.simplexes((2, 3)).constrain(jnp.zeros(3)).round(3))
+    [[0.5   0.5   0.   ]
+     [0.333 0.333 0.333]]
+    """
+    if not (len(sizes) and all(isinstance(size, int) and size >= 1 for size in sizes)):
+        raise ValueError(f"simplexes(sizes) needs whole numbers of at least one, got {sizes}.")
+    return _simplexes(tuple(sizes))
+
+
+@cache
+def _simplexes(sizes: tuple[int, ...]) -> Constraint:
+    places = np.arange(max(sizes))[None]
+    last = np.array(sizes)[:, None] - 1
+    free, valid = np.nonzero(places < last), places <= last
+
+    def to_shares(u: Array) -> Array:
+        logits = jnp.zeros((*u.shape[:-1], *valid.shape), u.dtype).at[..., *free].set(u)
+        return jax.nn.softmax(jnp.where(jnp.asarray(valid), logits, -jnp.inf), axis=-1)
+
+    def from_shares(p: Array) -> Array:
+        log_p = jnp.where(p >= 0, jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny)), jnp.nan)
+        return log_p[..., *free] - log_p[..., free[0], last[free[0], 0]]
+
+    return simplex._replace(
+        name=f"on the simplex (non-negative, last axis summing to one, beyond {sizes} zero)",
+        constrain=to_shares,
+        unconstrain=from_shares,
+        contains=lambda p: _in_simplex(p) & jnp.all(jnp.where(jnp.asarray(valid), 0, p) == 0),
+        num_free=lambda shape: _rows(shape, 2) * (sum(sizes) - len(sizes)),
+        parts=(simplexes, (sizes,)),
+    )
+
+
 def _to_positive_definite(u: Array) -> Array:
     dim = int((2 * u.shape[-1]) ** 0.5)
     lower = jnp.zeros_like(u, shape=(*u.shape[:-1], dim, dim)).at[..., *jnp.tril_indices(dim)].set(u)

@@ -1,7 +1,7 @@
 """The one table of models, and of families: every law is put to every row."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from jaxem.testing.evidence import starting
 ROWS = 60
 BOTH = ("float64", "float32")
 DOUBLE = ("float64",)  # where float32 is that of another row, and would only take its time again
+SINGLE = ("float32",)  # and where float64 is
 
 
 class Row(NamedTuple):
@@ -61,6 +62,37 @@ def counts(dim, dtype, low=2.0, high=7.0):
 def binary(dim, dtype):
     rng = np.random.default_rng(5)
     return jnp.asarray(rng.random((ROWS, dim)) < np.where(rng.random(ROWS) < 0.5, 0.2, 0.7)[:, None], dtype)
+
+
+def wide_counts(dim, dtype):
+    rng = np.random.default_rng(9)
+    size, mean = np.where(np.arange(ROWS) % 2, [[2.0], [4.0]], [[8.0], [30.0]])
+    return jnp.asarray(rng.negative_binomial(size[:, None], (size / (size + mean))[:, None], (ROWS, dim)), dtype)
+
+
+def fractions(dtype):
+    rng = np.random.default_rng(13)
+    a, b = np.where(np.arange(ROWS) % 2, [[20.0], [3.0]], [[2.0], [6.0]])
+    return jnp.asarray(rng.beta(a, b), dtype)
+
+
+def trials(dtype):
+    rng = np.random.default_rng(10)
+    tried = rng.integers(1, 12, (ROWS, 2))
+    successes = rng.binomial(tried, np.where(np.arange(ROWS)[:, None] % 2, 0.2, 0.7))
+    return families.Trials(jnp.asarray(successes, dtype), jnp.asarray(tried, dtype))
+
+
+def shared_counts(dtype):
+    rng = np.random.default_rng(11)
+    probs = np.where(np.arange(ROWS)[:, None] % 2, [0.1, 0.3, 0.6], [0.5, 0.3, 0.2])
+    return jnp.asarray(rng.multinomial(rng.integers(1, 30, ROWS), probs), dtype)
+
+
+def codes(dtype):
+    rng = np.random.default_rng(12)
+    steps = np.where(np.arange(ROWS)[:, None] % 2, [0.2, 0.3], [0.7, 0.9])
+    return jnp.asarray(rng.binomial([1, 3], steps), dtype)
 
 
 def without(data, column, value):
@@ -157,6 +189,13 @@ def exponential():
 def lifetimes(dtype):
     rng = np.random.default_rng(7)
     return jnp.asarray(rng.exponential(np.where(np.arange(ROWS) % 2, 1.0, 10.0)), dtype)
+
+
+def positives(dim, dtype):
+    """Two clusters of positive numbers, one narrow and one wide."""
+    rng = np.random.default_rng(8)
+    shape, scale = np.where(np.arange(ROWS)[:, None] % 2, [[20.0, 0.1]], [[2.0, 4.0]]).T
+    return jnp.asarray(rng.gamma(shape[:, None], scale[:, None], (ROWS, dim)), dtype)
 
 
 @cache
@@ -329,6 +368,15 @@ MODELS = {
     "bernoulli": mixture_of(families.bernoulli, lambda dtype: binary(3, dtype)),
     "bernoulli, a column of zeros": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 0)),
     "bernoulli, a column of ones": mixture_of(families.bernoulli, lambda dtype: without(binary(3, dtype), 1, 1)),
+    "exponential": mixture_of(families.exponential, lambda dtype: positives(2, dtype), DOUBLE),
+    "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
+    "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
+    "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
+    "beta": mixture_of(families.beta, fractions, DOUBLE),
+    "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
+    "binomial": mixture_of(families.binomial, trials, SINGLE),
+    "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
+    "categorical": mixture_of(partial(families.categorical, (2, 4)), codes, DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),

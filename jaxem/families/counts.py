@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
+from jaxem.special import artanh_series, polynomial
+
 # log x! - log(√(2πx) (x/e)^x), its limit as a series (DLMF 5.11.1) for x ≥ 16 and its values below; at x = 0 it is
 # infinite, and the 0 there is a placeholder.
 _STIRLING_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
@@ -35,7 +37,7 @@ def stirling_error(x: Array) -> Array:
     """Return log x! - log(√(2πx) (x/e)^x), for whole x ≥ 1."""
     size = len(_STIRLING_TABLE)
     inverse = 1 / jnp.maximum(x, size)
-    series = inverse * _polynomial(_STIRLING_SERIES, inverse * inverse)
+    series = inverse * polynomial(_STIRLING_SERIES, inverse * inverse)
     table = jnp.asarray(_STIRLING_TABLE, x.dtype)[jnp.clip(x, 0, size - 1).astype(jnp.int32)]
     return jnp.where(x < size, table, series)
 
@@ -51,7 +53,7 @@ def deviance(x: Array, rate: Array) -> Array:
     difference = x - rate
     ratio = difference / (x + rate)
     square = ratio * ratio
-    near = ratio * (difference + 2 * x * square * _polynomial(_artanh_series(x.dtype), square))
+    near = ratio * (difference + 2 * x * square * polynomial(artanh_series(x.dtype), square))
     (exponent, log_fraction), (rate_exponent, log_rate_fraction) = _split_log(x), _split_log(rate)
     log_ratio = (exponent - rate_exponent) * math.log(2) + (log_fraction - log_rate_fraction)
     far = x * log_ratio - difference
@@ -77,23 +79,10 @@ def _log_ratio(x: Array, rate: Array) -> Array:
     return jnp.where(low > 0, sign.astype(x.dtype) * log_ratio, 0)
 
 
-def _artanh_series(dtype: Any) -> tuple[float, ...]:
-    """Coefficients of (artanh v - v)/v³ in v², as many as |v| ≤ 1/3 needs."""
-    return tuple(1 / (2 * j + 3) for j in range(15 if dtype == jnp.float64 else 6))
-
-
 def _split_log(x: Array) -> tuple[Array, Array]:
     """Return (e, log m), where x = m 2^e and m is in [1/2, 1): what log x has too few digits to hold."""
     fraction, exponent = jnp.frexp(x)
     return exponent.astype(x.dtype), jnp.log(fraction)
-
-
-def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
-    """Return Σ_j c_j x^j, by Horner's rule."""
-    total = jnp.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = total * x + coefficient
-    return total
 
 
 # Below, float32 rounding in the rejection test of `jax.random.poisson` moves less than 1e-5 of the mass, and at 1e5 2 %;

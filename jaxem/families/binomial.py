@@ -1,0 +1,126 @@
+"""Binomial components: successes among known numbers of trials, in one dimension or in d independent ones."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem import constraints
+from jaxem.arrays import check_width, in_one_dtype, is_traced, look
+from jaxem.families import independent, shares
+from jaxem.families.bernoulli import share
+from jaxem.families.counts import log_mass_at_mean
+from jaxem.families.positives import with_mean_row
+from jaxem.families.shares import ShareStats
+from jaxem.model import Family
+from jaxem.numerics import positive
+
+
+class Trials(NamedTuple):
+    """Data of binomial components: successes and the trials that they are of, (n,) or (n, d) each, or trials (n,) for all d.
+
+    >>> from jaxem.families import Trials
+    >>> Trials(successes=[0, 3], trials=[5, 4]).trials
+    [5, 4]
+    """
+
+    successes: Any
+    trials: Any
+
+
+class Binomial(NamedTuple):
+    """Parameters of k binomial components: probs (k, *event), the probability of a success; event is () or (d,).
+
+    >>> from jaxem.families import Binomial
+    >>> Binomial(probs=[0.1, 0.9]).probs
+    [0.1, 0.9]
+    """
+
+    probs: Any
+
+
+class Tried(NamedTuple):
+    """Successes and failures that have been looked at, (n, *event), and the log-mass of each row at its own shares, (n,)."""
+
+    successes: Array
+    failures: Array
+    at_own_share: Array
+
+
+@cache
+def binomial() -> Family:
+    """Return the binomial family, log p(x | m, p_k) = Σ_j log (m_j over x_j) + x_j log p_kj + (m_j - x_j) log(1 - p_kj).
+
+    Data are `families.Trials(successes, trials)`; `sample` keeps the trials of `like`.
+
+    >>> import jaxem
+    >>> from jaxem import families
+    >>> x = families.Trials([0, 3, 3], [2, 4, 4])
+    >>> model = jaxem.single(families.binomial())
+    >>> print(jaxem.fit(model, model.init(0, x), x).params.probs)
+    [0.6]
+    """
+
+    def evaluate(params: Binomial, x: Tried) -> tuple[Array, Callable[[Array], ShareStats]]:
+        check_width(x.successes, independent.columns(params.probs).shape[1], "probs")
+        taken = _both(x.successes, x.failures)
+        total = _both(*[x.successes + x.failures] * 2)
+        return shares.evaluate(taken, total, x.at_own_share, _both(params.probs, 1 - params.probs))
+
+    def m_step(params: Binomial, stats: ShareStats) -> Binomial:
+        return Binomial(share(*jnp.split(stats.taken, 2, 1)).reshape(params.probs.shape))
+
+    def init(x: Tried, responsibilities: Array) -> Binomial:
+        """The M-step from the responsibilities and one more row, the mean of all: none is 0 or 1 unless all its data are."""
+        more = with_mean_row(responsibilities)
+        return Binomial(share(*(independent.weighted_sums(each, more) for each in (x.successes, x.failures))))
+
+    def sample(key: Array, params: Binomial, labels: Array, like: Any) -> Trials:
+        if like is None:
+            raise ValueError("like must be data: successes depend on their trials, which a number of rows has not.")
+        trials = like.successes + like.failures
+        return Trials(jax.random.binomial(key, trials, params.probs[labels], dtype=trials.dtype), trials)
+
+    return Family(
+        evaluate,
+        m_step,
+        lambda params, stats: shares.expected_log_prob(stats, _both(params.probs, 1 - params.probs)),
+        init,
+        constraints=Binomial(constraints.interval(0, 1)),
+        sample=sample,
+        embed=lambda data: independent.columns(data.successes / positive(data.successes + data.failures)),
+        prepare=_prepare,
+        parts=(binomial, ()),
+    )
+
+
+def _both(one: Array, other: Array) -> Array:
+    return jnp.concatenate([independent.columns(one), independent.columns(other)], 1)
+
+
+def _prepare(data: Any, weights: Array | None) -> Tried:
+    if isinstance(data, Tried):
+        return data
+    if not isinstance(data, Trials):
+        raise ValueError(f"data must be families.Trials(successes, trials), got {type(data).__name__}.")
+    taken, trials = in_one_dtype([_counts(getattr(data, name), name) for name in ("successes", "trials")])
+    if trials.ndim < taken.ndim:
+        trials = jnp.broadcast_to(trials[:, None], taken.shape)
+    if trials.shape != taken.shape:
+        raise ValueError(f"trials has shape {trials.shape}, needs {taken.shape} as successes, or one number for each row.")
+    if not is_traced(taken, trials) and look(lambda: (taken > trials).any()):
+        raise ValueError("successes has more than there are trials: needs successes ≤ trials, entry by entry.")
+    left = jnp.where(taken <= trials, trials - taken, jnp.nan)
+    own = log_mass_at_mean(taken) + log_mass_at_mean(left) - log_mass_at_mean(trials)
+    return Tried(taken, left, independent.columns(own).sum(1))
+
+
+def _counts(leaf: Any, name: str) -> Array:
+    try:
+        return independent.checked(leaf, math.inf, "counts, whole numbers ≥ 0")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

@@ -1,0 +1,102 @@
+"""Exponential components: waiting times, in one dimension or in d independent ones."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxem import constraints
+from jaxem.arrays import check_width
+from jaxem.families import independent
+from jaxem.families.positives import along, checked, cube_root, overall_mean
+from jaxem.model import Family
+from jaxem.numerics import positive
+
+MEAN_FLOOR = 1e-10
+
+
+class Exponential(NamedTuple):
+    """Parameters of k exponential components: rate (k, *event), one over the mean; event is () or (d,).
+
+    >>> from jaxem.families import Exponential
+    >>> Exponential(rate=[0.1, 2.0]).rate
+    [0.1, 2.0]
+    """
+
+    rate: Any
+
+
+class ExponentialStats(NamedTuple):
+    """Sums over rows with responsibilities r_nk: counts Σ_n r_nk (k,), total Σ_n r_nk x_n (k, *event)."""
+
+    counts: Array
+    total: Array
+
+
+class Times(NamedTuple):
+    """Numbers ≥ 0 that have been looked at: (n, *event)."""
+
+    x: Array
+
+
+@cache
+def exponential() -> Family:
+    """Return the exponential family, log p(x | λ_k) = Σ_j log λ_kj - λ_kj x_j, for numbers ≥ 0, (n,) or (n, d).
+
+    No mean 1/λ_k is below 1e-10 of that of all the data, which holds a component that shrinks onto zeros.
+
+    >>> import jaxem
+    >>> x = [1.0, 2.0, 6.0]
+    >>> model = jaxem.single(jaxem.families.exponential())
+    >>> print(jaxem.fit(model, model.init(0, x), x).params.rate.round(3))
+    [0.333]
+    """
+
+    def evaluate(params: Exponential, x: Times) -> tuple[Array, Callable[[Array], ExponentialStats]]:
+        rate = independent.columns(params.rate)
+        check_width(x.x, rate.shape[1], "rate")
+
+        def statistics(responsibilities: Array) -> ExponentialStats:
+            return ExponentialStats(responsibilities.sum(0), independent.weighted_sums(x.x, responsibilities))
+
+        return jnp.log(rate).sum(1)[None] - independent.columns(x.x) @ rate.T, statistics
+
+    def expected_log_prob(params: Exponential, stats: ExponentialStats) -> Array:
+        return (along(stats.counts, params.rate) * jnp.log(params.rate) - params.rate * stats.total).sum()
+
+    def init(x: Times, responsibilities: Array) -> Exponential:
+        """The M-step from the responsibilities and one row more, the mean of all."""
+        total = independent.weighted_sums(x.x, responsibilities) + overall_mean(x.x, responsibilities)
+        return _m_step(Exponential(total), ExponentialStats(responsibilities.sum(0) + 1, total))
+
+    def sample(key: Array, params: Exponential, labels: Array, like: Any) -> Array:
+        rate = params.rate[labels]
+        return jax.random.exponential(key, rate.shape, rate.dtype) / rate
+
+    return Family(
+        evaluate,
+        _m_step,
+        expected_log_prob,
+        init,
+        constraints=Exponential(constraints.positive),
+        sample=sample,
+        embed=lambda data: cube_root(data.x),
+        prepare=lambda data, weights: data if isinstance(data, Times) else Times(checked(data, zero=True)),
+        degenerate=lambda params, stats: (_means(stats)[1] & (along(stats.counts, stats.total) > 0)).any(),
+        parts=(exponential, ()),
+    )
+
+
+def _means(stats: ExponentialStats) -> tuple[Array, Array]:
+    """Return the mean of each component, and whether it had to be held."""
+    mean = stats.total / positive(along(stats.counts, stats.total))
+    overall = stats.total.sum(0, keepdims=True) / stats.counts.sum()
+    least = jnp.maximum(MEAN_FLOOR * overall, jnp.sqrt(jnp.finfo(mean.dtype).tiny))
+    return jnp.maximum(mean, least), mean < least
+
+
+def _m_step(params: Exponential, stats: ExponentialStats) -> Exponential:
+    return Exponential(1 / _means(stats)[0])
