@@ -334,6 +334,14 @@ def regression_family():
     )
 
 
+def one_regression(distribution, dtype):
+    rng, x = np.random.default_rng(10), np.asarray(columns("float64"))
+    mean = np.exp(np.where(np.arange(ROWS) % 2, 3 - x[:, 1], x[:, 1] - 2))
+    y = rng.gamma(4, mean / 4) if distribution == "gamma" else rng.negative_binomial(3, 3 / (3 + mean))
+    params = families.GLM(jnp.array([[3, -1], [-2, 1]], dtype), jnp.array([0.3, 0.5], dtype))
+    return families.glm(distribution), params, families.Regression(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+
+
 def experts(dtype):
     data = families.Gated(columns(dtype)[::-1], regressions(dtype)["line"])
     return drawn(jaxem.mixture(families.linear_regression(variance="shared"), 2, gate=families.softmax_regression()), data)
@@ -431,5 +439,7 @@ FAMILIES = {
         lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
         DOUBLE,
     ),
+    "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),
+    "negative binomial regression": FamilyRow(lambda dtype: one_regression("negative binomial", dtype)),
     "exponential": FamilyRow(lambda dtype: (exponential(), Exponential(jnp.array([1.0, 0.1], dtype)), lifetimes(dtype))),
 }

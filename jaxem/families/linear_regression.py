@@ -13,6 +13,7 @@ from jaxem import constraints
 from jaxem.arrays import is_traced
 from jaxem.families.designs import Basis, check_columns, inward
 from jaxem.families.newton import Look, grams, solve
+from jaxem.families.positives import with_mean_row
 from jaxem.families.regression import (
     Kind,
     Regression,
@@ -21,7 +22,6 @@ from jaxem.families.regression import (
     linear_predictor,
     predictor,
     prepare_regression,
-    with_one_more,
 )
 from jaxem.families.systems import System, system_of
 from jaxem.model import Family
@@ -143,7 +143,7 @@ def _linear_regression(common: tuple[int, ...], shared: bool) -> Family:
         ones = jnp.ones((() if shared else (k,)), x.y.dtype)
         start = LinearRegression(jnp.zeros((k, p), x.y.dtype), x.base.value * ones)
         for _ in range(2):
-            start = estimate(start, evaluate(start, x)[1](with_one_more(responsibilities)))[0]
+            start = estimate(start, evaluate(start, x)[1](with_mean_row(responsibilities)))[0]
         return start
 
     def sample(key: Array, params: LinearRegression, labels: Array, like: Responses | None) -> Regression:

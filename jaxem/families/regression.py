@@ -130,9 +130,3 @@ def linear_predictor(coefficients: Array, labels: Array, like: Responses | None)
         raise ValueError("like must be families.Regression data: responses depend on their columns, not on their number.")
     value = (inward(coefficients, like.design.basis.value)[labels] * like.design.z).sum(1)
     return value if like.offset is None else value + like.offset
-
-
-def with_one_more(responsibilities: Array) -> Array:
-    """Return responsibilities (n, k) with one row more in all for each component, spread as all are."""
-    total = responsibilities.sum(1, keepdims=True)
-    return responsibilities + total / total.sum()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 from conftest import DATA
 
@@ -128,7 +129,10 @@ RESPONSES = {
     "linear": OWN + RNG.normal(size=ROWS) / 2,
     "poisson": RNG.poisson(np.exp(OWN)),
     "binomial": RNG.binomial(TRIALS, 1 / (1 + np.exp(-OWN))),
+    "gamma": RNG.gamma(4, np.exp(OWN) / 4),
+    "negative binomial": RNG.negative_binomial(2, 2 / (2 + np.exp(OWN + 1))),
 }
+DISPERSION = np.array([0.3, 0.6])
 
 
 def family_and_data(name, common=()):
@@ -137,7 +141,16 @@ def family_and_data(name, common=()):
 
 
 def params_of(name):
-    return LinearRegression(COEFFICIENTS, np.array([0.3, 0.6])) if name == "linear" else GLM(COEFFICIENTS)
+    if name == "linear":
+        return LinearRegression(COEFFICIENTS, DISPERSION)
+    return GLM(COEFFICIENTS, DISPERSION if name in ("gamma", "negative binomial") else None)
+
+
+def log_mass(name, eta, y, dispersion):
+    """Log-densities from SciPy's parameters, which are neither η nor φ."""
+    if name == "gamma":
+        return scipy.stats.gamma.logpdf(y, 1 / dispersion, scale=dispersion * np.exp(eta))
+    return scipy.stats.nbinom.logpmf(y, 1 / dispersion, 1 / (1 + dispersion * np.exp(eta)))
 
 
 @pytest.mark.parametrize("name", RESPONSES)
@@ -148,7 +161,7 @@ def test_the_log_density_of_a_response_is_that_of_scipy(name):
         "linear": lambda: scipy.stats.norm.logpdf(y, ETA, np.sqrt([[0.3, 0.6]])),
         "poisson": lambda: scipy.stats.poisson.logpmf(y, np.exp(ETA)),
         "binomial": lambda: scipy.stats.binom.logpmf(y, TRIALS[:, None], 1 / (1 + np.exp(-ETA))),
-    }[name]()
+    }.get(name, lambda: log_mass(name, ETA, y, DISPERSION[None]))()
     received, _ = family.evaluate(jax.tree.map(jnp.asarray, params_of(name)), family.prepare(data, None))
     np.testing.assert_allclose(received, expected, rtol=1e-11, atol=1e-12)
 
@@ -200,6 +213,44 @@ def test_an_m_step_is_newtons_method_to_its_end(name, common):
     if name == "linear":
         squares = (RESPONSES[name][:, None] - X @ expected.T - OFFSET[:, None]) ** 2
         np.testing.assert_allclose(received.variance, (SHARES * squares).sum(0) / SHARES.sum(0), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "common"), [("gamma", (1,)), ("negative binomial", ())])
+def test_a_search_from_where_an_m_step_ends_finds_nothing_to_gain(name, common):
+    family, data = family_and_data(name, common)
+    start = jax.tree.map(jnp.asarray, params_of(name))
+    start = start._replace(coefficients=start.coefficients.at[:, jnp.array(common, int)].set(0.1))
+    stats = family.evaluate(start, family.prepare(data, None))[1](jnp.asarray(SHARES))
+    received = jax.jit(family.m_step)(start, stats)
+    own = [j for j in range(3) if j not in common]
+
+    def loss(free):
+        coefficients = np.zeros((2, 3))
+        coefficients[:, own], coefficients[:, list(common)] = free[: 2 * len(own)].reshape(2, -1), free[2 * len(own) : -2]
+        eta = X @ coefficients.T + OFFSET[:, None]
+        return -(SHARES * log_mass(name, eta, RESPONSES[name][:, None], np.exp(free[-2:]))).sum()
+
+    beta = np.asarray(received.coefficients)
+    end = np.concatenate([beta[:, own].ravel(), beta[0, list(common)], np.log(received.dispersion)])
+    gained = loss(end) - scipy.optimize.minimize(loss, end, method="BFGS", options={"gtol": 1e-9}).fun
+    assert 0 <= gained < 1e-10
+    assert loss(end + 1e-3) > loss(end) + 1e-7
+    np.testing.assert_allclose(family.expected_log_prob(received, stats), -loss(end), rtol=1e-12)
+
+
+def test_counts_that_vary_less_than_poisson_ones_converge_at_the_least_dispersion():
+    fit = fitted(jaxem.single(families.glm("negative binomial")), Regression(X[:, :2], np.arange(ROWS) % 2 + 3))
+    assert fit.status == Status.CONVERGED
+    np.testing.assert_allclose(fit.params.dispersion, 1e-10)
+    expected = fitted(jaxem.single(families.glm("poisson")), Regression(X[:, :2], np.arange(ROWS) % 2 + 3))
+    np.testing.assert_allclose(fit.params.coefficients, expected.params.coefficients, rtol=1e-7, atol=1e-9)
+
+
+def test_gamma_responses_on_a_curve_end_at_the_floor_of_the_dispersion():
+    fit = fitted(jaxem.single(families.glm("gamma")), Regression(X[:, :2], np.exp(X[:, 0] - X[:, 1])))
+    assert fit.status == Status.DEGENERATE
+    np.testing.assert_allclose(fit.params.coefficients, [[1, -1]], rtol=1e-7)
+    np.testing.assert_allclose(fit.params.dispersion, 1e-10)
 
 
 def test_one_variance_for_all_is_that_of_all_residuals():
@@ -359,6 +410,7 @@ def test_samples_keep_columns_offsets_and_trials():
         (families.glm("poisson"), Regression(X[:, 0], X[:, 0]), r"x has shape \(40,\), needs \(n, p\): x\[:, None\]"),
         (families.glm("poisson"), Regression(X, X[:, :1]), r"y has shape \(40, 1\), needs \(40,\): one for each row of x"),
         (families.glm("poisson"), Regression(X, X[:, 1]), r"y needs counts, whole numbers ≥ 0; got .* in row"),
+        (families.glm("gamma"), Regression(X, np.arange(ROWS)), "y needs numbers > 0; got 0 in row 0"),
         (families.glm("binomial"), Regression(X, np.full(ROWS, 2)), "y needs successes, .* got 2 in row 0"),
         (families.glm("poisson"), Regression(X, np.ones(ROWS), None, TRIALS), "trials belong to binomial responses"),
         (families.linear_regression(), Regression(X * np.nan, X[:, 1]), r"x: data has NaN or infinite values \(columns \[0"),

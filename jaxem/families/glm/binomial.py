@@ -21,7 +21,7 @@ def _log_mass_at_own_share(y: Array, trials: Array | None) -> Array:
     return jnp.where(inner, error - 0.5 * jnp.log(2 * math.pi * one * (other / all_)), 0)
 
 
-def _log_prob(eta: Array, y: Array, trials: Array | None, base: Array) -> Array:
+def _log_prob(eta: Array, y: Array, trials: Array | None, base: Array, dispersion: None) -> Array:
     """Return log p = log p(y | q = y/m) - m (log(1 + q (e^t - 1)) - q t), t = η - log q/(1 - q).
 
     With a = 1 - q and u = t where t > 0, and a = q and u = -t elsewhere, the bracket is log(1 - a (1 - e^-u)) + a u; and
@@ -42,16 +42,16 @@ def _trials(y: Array, trials: Array | None) -> Array:
     return jnp.ones_like(y) if trials is None else trials
 
 
-def _slopes(eta: Array, y: Array, trials: Array | None) -> Slopes:
+def _slopes(eta: Array, y: Array, trials: Array | None, dispersion: None) -> Slopes:
     share, other, count = jax.nn.sigmoid(eta), jax.nn.sigmoid(-eta), _trials(y, trials)
     return Slopes(y[None] * other - (count - y)[None] * share, count[None] * share * other)
 
 
-def _gain(eta: Array, change: Array, y: Array, trials: Array | None) -> Array:
+def _gain(eta: Array, change: Array, y: Array, trials: Array | None, dispersion: None) -> Array:
     return y[None] * change - _trials(y, trials)[None] * jnp.log1p(jax.nn.sigmoid(eta) * jnp.expm1(change))
 
 
-def _sample(key: Array, eta: Array, trials: Array | None) -> Array:
+def _sample(key: Array, eta: Array, trials: Array | None, dispersion: None) -> Array:
     share = jax.nn.sigmoid(eta)
     if trials is None:
         return jax.random.bernoulli(key, share).astype(eta.dtype)

@@ -9,7 +9,7 @@ from jaxem.families.regression import Kind
 from jaxem.numerics import excess_of_exp
 
 
-def _log_prob(eta: Array, y: Array, trials: Array | None, base: Array) -> Array:
+def _log_prob(eta: Array, y: Array, trials: Array | None, base: Array, dispersion: None) -> Array:
     """Return log p = log p(y | μ = y) - y (e^t - 1 - t), t = η - log y: neither term is ever positive."""
     some = (y > 0)[None]
     log_y = jnp.log(jnp.where(y > 0, y, 1))[None]
@@ -17,12 +17,12 @@ def _log_prob(eta: Array, y: Array, trials: Array | None, base: Array) -> Array:
     return base[None] - lost
 
 
-def _slopes(eta: Array, y: Array, trials: Array | None) -> Slopes:
+def _slopes(eta: Array, y: Array, trials: Array | None, dispersion: None) -> Slopes:
     mean = jnp.exp(eta)
     return Slopes(y[None] - mean, mean)
 
 
-def _gain(eta: Array, change: Array, y: Array, trials: Array | None) -> Array:
+def _gain(eta: Array, change: Array, y: Array, trials: Array | None, dispersion: None) -> Array:
     return y[None] * change - jnp.exp(eta) * jnp.expm1(change)
 
 
@@ -33,5 +33,5 @@ POISSON = Response(
     slopes=_slopes,
     gain=_gain,
     guess=lambda y, trials: jnp.log(y + 0.5),
-    sample=lambda key, eta, trials: sample_poisson(key, jnp.exp(eta)),
+    sample=lambda key, eta, trials, dispersion: sample_poisson(key, jnp.exp(eta)),
 )
