@@ -390,6 +390,9 @@ MODELS = {
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
     "regressions, some coefficients in common": mixture_of(regression_family, regressions, ("float32",)),
     "experts": Row(experts, DOUBLE),
+    "zero-inflated regression": mixture_of(
+        lambda: families.zero_inflated(families.glm("poisson")), lambda dtype: regressions(dtype)["count"], ("float32",)
+    ),
     "mixture with a gate": Row(gated),
     "mixture of exponentials": mixture_of(exponential, lifetimes),
     "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype)),

@@ -36,4 +36,6 @@ from jaxem.families.softmax_regression import SoftmaxRegression as SoftmaxRegres
 from jaxem.families.softmax_regression import softmax_regression as softmax_regression
 from jaxem.families.weibull import Weibull as Weibull
 from jaxem.families.weibull import weibull as weibull
+from jaxem.families.zero_inflated import ZeroInflated as ZeroInflated
+from jaxem.families.zero_inflated import zero_inflated as zero_inflated
 from jaxem.trees import Gated as Gated
