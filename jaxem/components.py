@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.constraints import Constraint, each, mend, simplex
+from jaxem.constraints import Constraint, broadcast, each, mend, simplex
 from jaxem.model import PyTree
 
 
 def take(constraints: PyTree, params: PyTree, components: Array) -> PyTree:
     """Return the parameters of the named components alone, in that order; what lies on a simplex sums to one again.
 
+    Raises ValueError where arrays have different numbers of components, as in a union.
+
     >>> import jax.numpy as jnp
     >>> from jaxem import components, constraints
     >>> print(components.take(constraints.positive, jnp.array([1.0, 2.0, 3.0]), jnp.array([2, 0])))
     [3. 1.]
     """
-    indices = jnp.asarray(components)
+    indices, domains = jnp.asarray(components), zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
+    numbers = {leaf.shape[axis] for constraint, leaf in domains for axis in constraint.component_axes}
+    if len(numbers) > 1:
+        raise ValueError(f"params has {sorted(numbers)} components of several kinds, which cannot take each other's places.")
 
     def taken(constraint: Constraint, leaf: Array) -> Array:
         for axis in constraint.component_axes:
@@ -91,7 +97,8 @@ def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> 
     """Return the new parameters, and for components of count zero, which nothing was learnt about, the old ones.
 
     counts (k,). What no component has to itself is the new one; of what runs over components along two axes, such as
-    transitions, the first is that of the component itself.
+    transitions, the first is that of the component itself. Arrays of another number of components, parts of a union, are
+    the new ones.
 
     >>> import jax.numpy as jnp
     >>> from jaxem import components, constraints
@@ -101,7 +108,7 @@ def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> 
     """
 
     def kept(constraint: Constraint, after: Array, before: Array) -> Array:
-        if not constraint.component_axes:
+        if not constraint.component_axes or after.shape[constraint.component_axes[0]] != counts.shape[0]:
             return after
         shape = [-1 if axis == constraint.component_axes[0] else 1 for axis in range(after.ndim)]
         return jnp.where((counts > 0).reshape(shape) | constraint.shared(after.shape), after, before)

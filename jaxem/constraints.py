@@ -205,6 +205,37 @@ positive_definite = Constraint(
     mend=symmetric,
 )
 
+_NEAR = 1e-3  # squares of angles below which series keep what their roots would lose
+
+
+def _to_sphere(u: Array) -> Array:
+    """Return the point at distance |u| from the pole e_d in the direction of u."""
+    square = (u * u).sum(-1, keepdims=True)
+    near = square < _NEAR
+    angle, small = jnp.sqrt(jnp.where(near, 1, square)), jnp.where(near, square, 0)
+    sine = jnp.where(near, 1 - small / 6 + small**2 / 120 - small**3 / 5040, jnp.sin(angle) / angle)
+    cosine = jnp.where(near, 1 - small / 2 + small**2 / 24 - small**3 / 720 + small**4 / 40320, jnp.cos(angle))
+    return jnp.concatenate([u * sine, cosine], -1)
+
+
+def _from_sphere(x: Array) -> Array:
+    head, tail = x[..., :-1], x[..., -1:]
+    length = jnp.sqrt((head * head).sum(-1, keepdims=True))
+    some = length > 0
+    first = jnp.zeros_like(head).at[..., 0].set(1)  # a way to the other pole, from which all are equally far
+    way = jnp.where(some, head / jnp.where(some, length, 1), first)
+    return way * jnp.arctan2(length, tail)
+
+
+unit_sphere = Constraint(
+    "of length one along the last axis",
+    _to_sphere,
+    _from_sphere,
+    lambda x: jnp.all(jnp.abs(jnp.sqrt((x * x).sum(-1)) - 1) <= 16 * x.shape[-1] * float(jnp.finfo(jnp.float32).eps)),
+    lambda shape: _rows(shape, 1) * (shape[-1] - 1),
+    mend=lambda x: x / jnp.sqrt((x * x).sum(-1, keepdims=True)),
+)
+
 ordered = Constraint(
     "increasing along the last axis",
     lambda u: jnp.cumsum(jnp.concatenate([u[..., :1], jnp.exp(u[..., 1:])], axis=-1), axis=-1),

@@ -1,6 +1,7 @@
 """One fit: `fit` drives a solver over a model in a single `lax.while_loop`, and says honestly how it ended."""
 
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -110,20 +111,16 @@ def _prior(model: Model, params: PyTree) -> Array | float:
     return model.log_prior(params) if model.log_prior else 0.0
 
 
-def _slope(model: Model, params: PyTree, stats: PyTree) -> PyTree:
+def _slope(model: Model, params: PyTree, stats: PyTree, take_back: Callable[[PyTree], Any]) -> PyTree:
     """Return the gradient of log-likelihood + log_prior at `params`, whose E-step gave `stats`, by Fisher's identity.
 
-    Mending takes out what points off a simplex, n for each weight, the rounding of which would drown the rest.
+    It is taken back through mending, which takes out what points off a simplex, n for each weight: its rounding would drown
+    the rest.
     """
     expected = model.expected_log_joint
     if expected is None:
         return ()
-
-    def value(theta: PyTree) -> Array:
-        inside = constraints.mend(model.constraints, theta)
-        return expected(inside, stats) + _prior(model, inside)
-
-    return jax.grad(value)(params)
+    return take_back(jax.grad(lambda theta: expected(theta, stats) + _prior(model, theta))(params))[0]
 
 
 def _gain_along(run: Run, slope: PyTree) -> Array:
@@ -143,6 +140,7 @@ def _em_map(model: Model, data: PyTree, weights: Array) -> EMMap:
         return stats, log_likelihood + _prior(model, params)
 
     def update(params: PyTree, stats: PyTree) -> tuple[PyTree, Array]:
+        params, stats = lax.optimization_barrier((params, stats))  # else XLA writes what both take of them in two ways
         held = model.degenerate(params, stats) if model.degenerate else jnp.asarray(False)
         return model.m_step(params, stats), held
 
@@ -151,14 +149,15 @@ def _em_map(model: Model, data: PyTree, weights: Array) -> EMMap:
 
 def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array, tol: Array, max_steps: int) -> Run:
     """Evaluate the proposed params, let `stopping.judge` decide whether to end there, and if not propose the next ones."""
-    stats, log_likelihood = model.e_step(run.params, data, weights)
-    value = log_likelihood + _prior(model, run.params)
-    slope = _slope(model, run.params, stats)
+    params, take_back = jax.vjp(partial(constraints.mend, model.constraints), run.params)
+    stats, log_likelihood = model.e_step(params, data, weights)
+    value = log_likelihood + _prior(model, params)
+    slope = _slope(model, params, stats, take_back)
     count = observations(model, data, weights)
     trend, status, back = stopping.judge(run.trend, value, _gain_along(run, slope), count, tol, run.num_steps, max_steps)
     running = status == Status.RUNNING
-    taken = solver.step(_em_map(model, data, weights), run.params, stats, value, run.memory)
-    result = choose(back, run.previous, run.params)
+    taken = solver.step(_em_map(model, data, weights), params, stats, value, run.memory)
+    result = choose(back, run.previous, params)
     result_held = jnp.where(back, run.previous_held, run.held)
     return Run(
         params=choose(running, taken.params, result),

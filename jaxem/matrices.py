@@ -22,11 +22,12 @@ MOST_UNROLLED = 4  # columns up to which arithmetic is faster than a call, and s
 MOST_SOLVED = 16  # columns of a triangle that BLAS solves on one thread
 MOST_FACTORED = 128  # columns of a matrix that LAPACK factors on one thread
 MOST_CALLS = 8  # matrices that are factored by calls written out, which XLA can tell to be the same
+MOST_CONSTANT = 1024  # columns of a mask that is written into a program
 
 
 def _on_diagonal(dim: int) -> Any:
     """Return the mask of a diagonal, as a constant where small: of what else is the same in each step XLA makes copies."""
-    return np.eye(dim, dtype=bool) if dim <= MOST_FACTORED else jnp.eye(dim, dtype=bool)
+    return np.eye(dim, dtype=bool) if dim <= MOST_CONSTANT else jnp.eye(dim, dtype=bool)
 
 
 def diagonal(matrix: Array) -> Array:
@@ -71,7 +72,7 @@ def _cholesky_by_lapack(matrix: Array) -> Array:
 
 @_one_at_a_time
 def _invert_by_lapack(lower: Array) -> Array:
-    return solve_triangular(lower, jnp.eye(lower.shape[-1], dtype=lower.dtype), lower=True)
+    return solve_triangular(lower, _on_diagonal(lower.shape[-1]).astype(lower.dtype), lower=True)
 
 
 @_one_at_a_time
@@ -81,10 +82,22 @@ def _eigh_by_lapack(matrix: Array) -> tuple[Array, Array]:
 
 
 def _by_lapack(matrix: Array) -> tuple[Array, Array]:
-    if jax.default_backend() == "cpu" and matrix.shape[-1] > MOST_FACTORED:
-        return _by_elimination(matrix)
-    lower = _cholesky_by_lapack(matrix)
-    return lower, _invert_triangle(lower)
+    """Return L and L⁻¹, of large matrices by halves: with Σ = [A Bᵀ; B C], B Lₐ⁻ᵀ stands below Lₐ, and C - B A⁻¹ Bᵀ is next."""
+    dim = matrix.shape[-1]
+    if jax.default_backend() != "cpu" or dim <= MOST_FACTORED:
+        lower = _cholesky_by_lapack(matrix)
+        return lower, _invert_triangle(lower)
+    half = dim // 2
+    first, first_inverse = _by_lapack(matrix[..., :half, :half])
+    below = matrix[..., half:, :half] @ first_inverse.mT
+    last, last_inverse = _by_lapack(matrix[..., half:, half:] - below @ below.mT)
+    return _lower(first, below, last), _lower(first_inverse, -last_inverse @ (below @ first_inverse), last_inverse)
+
+
+def _lower(first: Array, below: Array, last: Array) -> Array:
+    """Return [A 0; B C]; zeros of their own would be moved out of the loop of a fit, one for each time that they are needed."""
+    widened = jnp.pad(first, [(0, 0)] * (first.ndim - 1) + [(0, last.shape[-1])])
+    return jnp.concatenate([widened, jnp.concatenate([below, last], -1)], -2)
 
 
 def _in_blocks(matrix: Array, num: int) -> Array:
@@ -114,35 +127,9 @@ def _invert_triangle(lower: Array) -> Array:
         num //= 2
         first, last = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
         below = -last @ (stacked([(2 * i + 1, 2 * i) for i in range(num)]) @ first)
-        inverse = jnp.concatenate([jnp.concatenate([first, jnp.zeros_like(first)], -1), jnp.concatenate([below, last], -1)], -2)
+        inverse = _lower(first, below, last)
         size *= 2
     return inverse[..., 0, :dim, :dim]
-
-
-def _by_elimination(matrix: Array) -> tuple[Array, Array]:
-    """Return L and L⁻¹ from [Σ | I], of which elimination leaves [Lᵀ | L⁻¹]."""
-    dim = matrix.shape[-1]
-    matrix = _in_blocks(matrix, -(-dim // MOST_FACTORED))
-    whole = matrix.shape[-1]
-    identity = jnp.broadcast_to(jnp.eye(whole, dtype=matrix.dtype), matrix.shape)
-    table = _eliminated(jnp.concatenate([matrix, identity], -1))
-    return jnp.triu(table[..., :dim, :dim]).mT, jnp.tril(table[..., :dim, whole : whole + dim])
-
-
-def _eliminated(table: Array) -> Array:
-    """Return a table (..., d, m), the first d columns of which are Σ, with Lᵀ there, by elimination of blocks of rows."""
-    dim = table.shape[-2]
-    num = -(-dim // MOST_FACTORED)
-    size = dim // num
-
-    def eliminate(block: Array, table: Array) -> Array:
-        rows = lax.dynamic_slice_in_dim(table, block * size, size, -2)
-        done = _by_lapack(lax.dynamic_slice_in_dim(rows, block * size, size, -1))[1] @ rows
-        below = jnp.broadcast_to(jnp.arange(dim) >= (block + 1) * size, (*done.shape[:-1], dim))
-        table = table - jnp.where(below, done[..., :dim], 0).mT @ done
-        return lax.dynamic_update_slice_in_dim(table, done, block * size, -2)
-
-    return lax.fori_loop(0, num, eliminate, table)
 
 
 def _by_entries(matrix: Array) -> tuple[Array, Array]:
@@ -210,14 +197,7 @@ def factor(covariance: Array) -> tuple[Array, Array, Array]:
 
 def is_positive_definite(matrix: Array) -> Array:
     """Tell whether matrices have a Cholesky factor, (..., d, d) -> (...)."""
-    dim = matrix.shape[-1]
-    if dim <= MOST_UNROLLED:
-        lower = _by_entries(matrix)[0]
-    elif dim <= MOST_FACTORED or jax.default_backend() != "cpu":
-        lower = _cholesky_by_lapack(matrix)
-    else:
-        lower = _eliminated(_in_blocks(matrix, -(-dim // MOST_FACTORED)))
-    return jnp.isfinite(lower).all((-2, -1))
+    return jnp.isfinite(cholesky(matrix)[0]).all((-2, -1))
 
 
 @jax.custom_jvp

@@ -76,6 +76,19 @@ def fractions(dtype):
     return jnp.asarray(rng.beta(a, b), dtype)
 
 
+def directions(dim, dtype):
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=(ROWS, dim)) + np.where(np.arange(ROWS)[:, None] % 2, 2.0, -0.5) * np.arange(dim)
+    return jnp.asarray(x / np.sqrt((x**2).sum(1, keepdims=True)), dtype)
+
+
+def measured(dtype):
+    """Subjects of one to three measurements, the last of which may be of anything."""
+    count = np.arange(ROWS // 2) % 3 + 1
+    values = two_clusters(2, dtype)[: ROWS // 2, None] + jnp.arange(3, dtype=dtype)[None, :, None]
+    return families.Grouped(values, jnp.asarray(count))
+
+
 def trials(dtype):
     rng = np.random.default_rng(10)
     tried = rng.integers(1, 12, (ROWS, 2))
@@ -101,6 +114,11 @@ def without(data, column, value):
 
 def mixed(dtype):
     return {"size": two_clusters(2, dtype), "count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}
+
+
+@cache
+def cluster_in_noise():
+    return families.union((families.gaussian("diag"), 1), (families.noise(0.02), 1))
 
 
 @cache
@@ -385,6 +403,9 @@ MODELS = {
     "binomial": mixture_of(families.binomial, trials, SINGLE),
     "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
     "categorical": mixture_of(partial(families.categorical, (2, 4)), codes, DOUBLE),
+    "von Mises-Fisher": mixture_of(families.von_mises_fisher, lambda dtype: directions(3, dtype), DOUBLE),
+    "union": mixture_of(cluster_in_noise, lambda dtype: two_clusters(2, dtype), DOUBLE),
+    "grouped": mixture_of(lambda: families.grouped(families.gaussian("diag")), measured, DOUBLE),
     "product": mixture_of(mixed_family, mixed, DOUBLE),
     "product, some labels known": labelled(mixed_family, known_labels, 2),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),

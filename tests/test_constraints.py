@@ -13,6 +13,7 @@ CASES = {
     "interval": (constraints.interval(-1, 3), np.array([-0.5, 2.9]), 2),
     "simplex": (constraints.simplex, np.array([[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]]), 4),
     "simplexes": (constraints.simplexes((2, 3)), np.array([[[0.4, 0.6, 0.0], [0.2, 0.3, 0.5]]]), 3),
+    "unit sphere": (constraints.unit_sphere, np.array([[0.6, 0.0, 0.8], [0.0, -0.6, -0.8]]), 4),
     "positive definite": (constraints.positive_definite, np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 9.0]]]), 6),
     "ordered": (constraints.ordered, np.array([-3.0, 0.5, 0.6]), 3),
     "contrasts": (constraints.contrasts, np.array([[0.0, 1.5, -2.0], [0.0, 0.1, 3.0]]), 4),
@@ -23,6 +24,7 @@ OUTSIDE = {
     "interval": np.array([3.1]),
     "simplex": np.array([0.5, 0.6]),
     "simplexes": np.array([[[0.4, 0.5, 0.1], [0.2, 0.3, 0.5]]]),
+    "unit sphere": np.array([0.6, 0.79]),
     "positive definite": np.array([[1.0, 2.0], [2.0, 1.0]]),
     "ordered": np.array([1.0, 0.0]),
     "contrasts": np.array([[0.1, 1.0], [0.0, 1.0]]),
@@ -90,3 +92,10 @@ def test_columns_that_are_alike_are_told_mended_and_counted_once():
     for wrong in ((1, 1), (-1,), (0.5,)):
         with pytest.raises(ValueError, match="distinct whole numbers"):
             constraints.alike(wrong)
+
+
+def test_both_poles_of_a_sphere_have_finite_places_and_slopes():
+    poles = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    free = constraints.unit_sphere.unconstrain(poles)
+    np.testing.assert_allclose(constraints.unit_sphere.constrain(free), poles, atol=1e-15)
+    assert np.isfinite(jax.jacobian(constraints.unit_sphere.constrain)(free)).all()

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
-    {"model", "constraints", "numerics", "special", "matrices", "trees", "stopping", "seeds", "datasets"},
+    {"model", "constraints", "numerics", "special", "bessel", "matrices", "trees", "stopping", "seeds", "datasets"},
     {"arrays", "components", "solvers"},
     {"families"},
     {"blocks", "gradient", "buckets", "boundary"},

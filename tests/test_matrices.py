@@ -152,7 +152,7 @@ def work(seed, end):
     x = rng.normal(size=(300, 24)).astype("float32")
     model = jaxem.mixture(families.gaussian(["full", "tied"][seed % 2]), 2)
     while time.monotonic() < end:
-        search = jaxem.fit_restarts(model, seed, x, num_restarts=4, max_steps=30)
+        search = jaxem.fit_restarts(model, seed, x, num_restarts=4, max_steps=30, solver=jaxem.em())
         assert np.isfinite(search.best.log_likelihood)
 
 end = time.monotonic() + float(sys.argv[1])

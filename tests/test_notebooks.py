@@ -14,6 +14,7 @@ from notebooks.__main__ import code_cells, cover, cover_path, execute, paths, pi
 
 NOTEBOOKS = paths()
 LARGEST = 60_000  # bytes of a picture
+STEPS_TAKEN = re.compile(r"\d+ steps?, \d+ E-steps?")  # an accelerated solver's hang on the rounding of the processor
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -58,5 +59,5 @@ def test_a_notebook_run_again_prints_the_same_and_draws_as_many_pictures(path, m
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of its time is XLA's compilation
     kept, again = code_cells(read(path)), code_cells(execute(path))
     for expected, received in zip(kept, again, strict=True):
-        assert text(received) == text(expected), expected.id
+        assert STEPS_TAKEN.sub("…", text(received)) == STEPS_TAKEN.sub("…", text(expected)), expected.id
         assert len(pictures(received)) == len(pictures(expected)), expected.id

@@ -10,31 +10,26 @@ from jaxem import Status, families
 from jaxem.restarts import evenly
 
 MODEL = jaxem.mixture(families.gaussian(), 3)
+EM = jaxem.em()  # the default, SQUAREM, compiles for twice as long: where the solver matters it is left out
 
 
 def names(fits):
     return [Status(int(status)).name for status in fits.status]
 
 
-@pytest.mark.parametrize("num_continued", [None, 64])
-def test_sixty_four_starts_find_the_rare_maximum_of_old_faithful(num_continued, reference):
+def test_sixty_four_starts_find_the_rare_maximum_of_old_faithful(reference):
     expected = reference("restarts_faithful_VVV_3")["expected"]["loglik"]
-    found = [
-        float(jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.faithful(), num_continued=num_continued)[0][1])
-        for seed in range(10)
-    ]
-    assert np.sum(np.abs(np.array(found) - expected) < 1e-3) >= 9
+    searches = [jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.faithful()) for seed in range(10)]
+    found = np.array([search.best.log_likelihood for search in searches])
+    assert np.sum(np.abs(found - expected) < 1e-3) >= 9
     assert max(found) < expected + 1e-3
 
 
-@pytest.mark.parametrize("num_continued", [None, 64])
-def test_on_iris_collapsed_starts_do_not_win(num_continued):
-    found = []
-    for seed in range(10):
-        restarts = jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.iris(), num_continued=num_continued)
-        found.append(float(restarts.best.log_likelihood))
-        assert restarts.best.status == Status.CONVERGED
-    assert np.sum(np.abs(np.array(found) - -180.18548) < 1e-4) >= 9
+def test_on_iris_collapsed_starts_do_not_win():
+    searches = [jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.iris()) for seed in range(10)]
+    assert all(search.best.status == Status.CONVERGED for search in searches)
+    found = np.array([search.best.log_likelihood for search in searches])
+    assert np.sum(np.abs(found - -180.18548) < 1e-4) >= 9
 
 
 def two_clouds_and_a_repeated_row():
@@ -46,7 +41,7 @@ def two_clouds_and_a_repeated_row():
 
 def test_degenerate_starts_are_reported_and_the_best_is_not_one_of_them():
     data = two_clouds_and_a_repeated_row()
-    restarts = jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=32, num_continued=32)
+    restarts = jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=32, num_continued=32, solver=EM)
     statuses = np.array(restarts.fits.status)
     assert (statuses == Status.DEGENERATE).any()
     assert restarts.best.status == Status.CONVERGED
@@ -58,7 +53,7 @@ def test_degenerate_starts_are_reported_and_the_best_is_not_one_of_them():
 @pytest.mark.parametrize("num_continued", [None, 1])
 def test_when_all_that_go_on_degenerate_the_next_go_on_as_well(num_continued):
     data = two_clouds_and_a_repeated_row()
-    restarts = jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=32, num_continued=num_continued)
+    restarts = jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=32, num_continued=num_continued, solver=EM)
     assert restarts.best.status == Status.CONVERGED
     assert "DEGENERATE" in names(restarts.fits)
 
@@ -71,7 +66,7 @@ def test_nonfinite_starts_are_reported_and_do_not_win():
         bad = jax.random.uniform(key, dtype=data.x.dtype) < 0.5
         return params._replace(weights=jnp.where(bad, jnp.nan, params.weights))
 
-    restarts = jaxem.fit_restarts(MODEL._replace(init=init), jax.random.key(0), x, num_restarts=8, num_continued=8)
+    restarts = jaxem.fit_restarts(MODEL._replace(init=init), jax.random.key(0), x, num_restarts=8, num_continued=8, solver=EM)
     assert {"NONFINITE", "CONVERGED"} == set(names(restarts.fits))
     assert restarts.best.status == Status.CONVERGED
 
@@ -82,7 +77,7 @@ def test_when_all_starts_fail_the_best_says_so():
     def init(key, data, weights=None):
         return jax.tree.map(lambda leaf: leaf * jnp.nan, MODEL.init(key, data, weights))
 
-    restarts = jaxem.fit_restarts(MODEL._replace(init=init), jax.random.key(0), x, num_restarts=3)
+    restarts = jaxem.fit_restarts(MODEL._replace(init=init), jax.random.key(0), x, num_restarts=3, solver=EM)
     assert restarts.best.status == Status.NONFINITE
 
 
@@ -101,7 +96,7 @@ def test_each_start_ends_as_a_fit_on_its_own_would(num_lanes):
 
 def test_the_most_promising_go_on_and_the_others_end_where_their_short_runs_did():
     x, key = jaxem.datasets.faithful(), jax.random.key(6)
-    restarts = jaxem.fit_restarts(MODEL, key, x, num_restarts=8, num_continued=2, short_steps=5, solver=jaxem.em())
+    restarts = jaxem.fit_restarts(MODEL, key, x, num_restarts=8, num_continued=2, short_steps=5, solver=EM)
     short = [
         float(jaxem.fit(MODEL, MODEL.init(k, x), x, tol=-np.inf, max_steps=4).log_likelihood) for k in jax.random.split(key, 8)
     ]
@@ -119,7 +114,7 @@ def test_starts_and_ends_with_integer_weights_are_those_of_rows_repeated():
     x, weights = jaxem.datasets.faithful(), np.arange(272) % 3
     repeated = np.repeat(np.asarray(x), weights, axis=0)
     received, expected = (
-        jaxem.fit_restarts(MODEL, jax.random.key(0), *data, num_restarts=16, num_continued=16).fits
+        jaxem.fit_restarts(MODEL, jax.random.key(0), *data, num_restarts=16, num_continued=16, solver=EM).fits
         for data in ((x, weights), (repeated,))
     )
     np.testing.assert_allclose(received.log_likelihood, expected.log_likelihood, rtol=1e-8)
@@ -128,16 +123,16 @@ def test_starts_and_ends_with_integer_weights_are_those_of_rows_repeated():
 
 def test_lane_efficiency_is_the_share_of_paid_steps_that_were_needed():
     x = jaxem.datasets.faithful()
-    alone = jaxem.fit_restarts(MODEL, jax.random.key(0), x, num_restarts=5, num_continued=5, num_lanes=1)
+    alone = jaxem.fit_restarts(MODEL, jax.random.key(0), x, num_restarts=5, num_continued=5, num_lanes=1, solver=EM)
     assert alone.lane_efficiency == 1
-    together = jaxem.fit_restarts(MODEL, jax.random.key(0), x, num_restarts=5, num_continued=5, num_lanes=5)
+    together = jaxem.fit_restarts(MODEL, jax.random.key(0), x, num_restarts=5, num_continued=5, num_lanes=5, solver=EM)
     steps = np.array(together.fits.num_evaluations)
     np.testing.assert_allclose(together.lane_efficiency, steps.mean() / steps.max(), rtol=1e-6)
 
 
 def test_restarts_run_inside_the_users_jit():
     x = jaxem.datasets.faithful()
-    search = jax.jit(lambda key: jaxem.fit_restarts(MODEL, key, x, num_restarts=16))
+    search = jax.jit(lambda key: jaxem.fit_restarts(MODEL, key, x, num_restarts=16, solver=EM))
     restarts = search(jax.random.key(0))
     assert restarts.best.status == Status.CONVERGED
     assert restarts.fits.log_likelihood.shape == (16,)
@@ -167,7 +162,7 @@ def test_a_model_without_random_starts_is_refused():
 
 def test_an_int_seed_is_the_key_made_of_it():
     x = jaxem.datasets.faithful()
-    received, expected = (jaxem.fit_restarts(MODEL, key, x, num_restarts=4) for key in (3, jax.random.key(3)))
+    received, expected = (jaxem.fit_restarts(MODEL, key, x, num_restarts=4, solver=EM) for key in (3, jax.random.key(3)))
     np.testing.assert_array_equal(received.fits.history, expected.fits.history)
 
 
@@ -187,7 +182,7 @@ def test_jittered_starts_serve_a_model_that_has_no_random_ones():
     x = jaxem.datasets.faithful()
     params = MODEL.init(jax.random.key(0), x)
     model = MODEL._replace(init=None)
-    search = jaxem.fit_restarts(model, 0, x, starts=jaxem.jitter(model, 0, params, 6, scale=0.2), num_continued=6)
+    search = jaxem.fit_restarts(model, 0, x, starts=jaxem.jitter(model, 0, params, 6, scale=0.2), num_continued=6, solver=EM)
     assert search.best.status == Status.CONVERGED
     alone = jaxem.fit(model, params, x)
     assert search.best.log_likelihood >= alone.log_likelihood - 1e-6

@@ -18,6 +18,9 @@ from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
 from jaxem.families.glm import GLM as GLM
 from jaxem.families.glm import glm as glm
+from jaxem.families.grouped import Grouped as Grouped
+from jaxem.families.grouped import grouped as grouped
+from jaxem.families.grouped import groups as groups
 from jaxem.families.labelled import Labelled as Labelled
 from jaxem.families.labelled import labelled as labelled
 from jaxem.families.linear_regression import LinearRegression as LinearRegression
@@ -28,12 +31,16 @@ from jaxem.families.multinomial import Multinomial as Multinomial
 from jaxem.families.multinomial import multinomial as multinomial
 from jaxem.families.negative_binomial import NegativeBinomial as NegativeBinomial
 from jaxem.families.negative_binomial import negative_binomial as negative_binomial
+from jaxem.families.noise import noise as noise
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product
 from jaxem.families.regression import Regression as Regression
 from jaxem.families.softmax_regression import SoftmaxRegression as SoftmaxRegression
 from jaxem.families.softmax_regression import softmax_regression as softmax_regression
+from jaxem.families.union import union as union
+from jaxem.families.von_mises_fisher import VonMisesFisher as VonMisesFisher
+from jaxem.families.von_mises_fisher import von_mises_fisher as von_mises_fisher
 from jaxem.families.weibull import Weibull as Weibull
 from jaxem.families.weibull import weibull as weibull
 from jaxem.families.zero_inflated import ZeroInflated as ZeroInflated

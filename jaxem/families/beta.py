@@ -73,8 +73,8 @@ def beta() -> Family:
     >>> x = [0.2, 0.3, 0.7]
     >>> model = jaxem.single(jaxem.families.beta())
     >>> params = jaxem.fit(model, model.init(0, x), x).params
-    >>> print(params.a.round(1), params.b.round(1))
-    [2.1] [3.]
+    >>> print(f"{params.a[0]:.1f} {params.b[0]:.1f}")
+    2.1 3.1
     """
 
     def evaluate(params: Beta, x: Fractions) -> tuple[Array, Callable[[Array], BetaStats]]:

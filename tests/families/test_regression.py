@@ -41,11 +41,28 @@ def concomitant():
     return Gated(powers(w, 1), Regression(np.stack([np.ones(200), x2, x1], 1), y))
 
 
+def beta_blockers():
+    deaths, total, center = columns("betablocker", "Deaths", "Total", "Center")
+    with (DATA / "betablocker.csv").open() as file:
+        treated = np.array([row["Treatment"] == "Treated" for row in csv.DictReader(file)])
+    return families.groups(Regression(powers(treated.astype(float), 1), deaths, trials=total), center)
+
+
+def npreg_by_group():
+    x, y, group = columns("NPreg", "x", "yb", "id2")
+    return families.groups(Regression(powers(x, 1), y), group)
+
+
 BOTH = families.product(a=families.linear_regression(), b=families.glm("poisson"))
 REFERENCES = {
     "npreg_gauss_2": (lambda: jaxem.mixture(families.linear_regression(), 2), lambda: npreg()[0]),
     "npreg_poisson_2": (lambda: jaxem.mixture(families.glm("poisson"), 2), lambda: npreg()[1]),
     "npreg_gauss_poisson_2": (lambda: jaxem.mixture(BOTH, 2), lambda: dict(zip("ab", npreg(), strict=True))),
+    "npreg_binomial_2": (lambda: jaxem.mixture(families.grouped(families.glm("binomial")), 2), npreg_by_group),
+    "betablocker_fix_3": (
+        lambda: jaxem.mixture(families.grouped(families.glm("binomial", common=(1,))), 3),
+        beta_blockers,
+    ),
     "mixtools_no_regmix_2": (lambda: jaxem.mixture(families.linear_regression(), 2), nitric_oxide),
     "mixtools_no_hme_2": (
         lambda: jaxem.mixture(families.linear_regression(), 2, gate=families.softmax_regression()),
@@ -65,7 +82,9 @@ def reached(fit, name, reference):
     assert jaxem.num_free_parameters(model, fit.params) == expected["expected"]["n_params"]
 
 
-@pytest.mark.parametrize("name", ["npreg_gauss_2", "npreg_poisson_2", "mixtools_no_regmix_2", "mixtools_no_hme_2"])
+@pytest.mark.parametrize(
+    "name", ["npreg_gauss_2", "npreg_poisson_2", "npreg_binomial_2", "mixtools_no_regmix_2", "mixtools_no_hme_2"]
+)
 def test_half_of_64_starts_and_more_reach_the_maximum_of_flexmix_or_mixtools(name, reference):
     model, data = (make() for make in REFERENCES[name])
     search = jaxem.fit_restarts(model, 0, data, num_restarts=64, num_continued=64)
@@ -79,6 +98,17 @@ def test_two_responses_of_one_label_have_the_maximum_of_flexmix(reference):
     a = LinearRegression(np.array([[15.0, 9.5, -1.0], [0.0, 5.0, 0.0]]), np.full(2, 12.0))
     start = jaxem.Mixture(np.full(2, 0.5), {"a": a, "b": GLM(np.array([[1.0, 0.1], [2.0, -0.2]]))})
     reached(jaxem.fit(model, start, data), name, reference)
+
+
+def test_centers_that_share_an_effect_of_treatment_have_the_maximum_of_flexmix(reference):
+    name = "betablocker_fix_3"
+    model, data = (make() for make in REFERENCES[name])
+    start = jaxem.Mixture(np.full(3, 1 / 3), GLM(np.array([[-2.8, -0.2], [-1.6, -0.2], [-2.2, -0.2]])))
+    fit = jaxem.fit(model, start, data)
+    reached(fit, name, reference)
+    expected = reference(name)
+    np.testing.assert_allclose(fit.params.components.coefficients, expected["verified"]["params_ml"]["coef"], rtol=1e-4)
+    np.testing.assert_allclose(jaxem.bic(model, fit, data), expected["expected"]["bic"], atol=1e-4)
 
 
 def test_concomitant_variables_have_the_maximum_of_flexmix(reference):

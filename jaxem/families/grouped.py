@@ -1,0 +1,180 @@
+"""Rows that are subjects, each measured several times, with one latent label for all its measurements."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxem.arrays import as_arrays, is_traced, prepared
+from jaxem.model import Family, PyTree, check_family, require
+from jaxem.numerics import positive
+from jaxem.trees import map_rows, num_rows, unit_weights
+
+
+class Grouped(NamedTuple):
+    """Measurements (n, m, *event), any tree of them, of which row n has the first count_n: count (n,) whole numbers.
+
+    >>> from jaxem.families import Grouped
+    >>> Grouped(values=[[1.0, 2.0], [3.0, 0.0]], count=[2, 1]).count
+    [2, 1]
+    """
+
+    values: PyTree
+    count: Any
+
+
+class _Measured(NamedTuple):
+    """Measurements as the family has them, leaves (n, m, *event), and how many there are of each row, (n,)."""
+
+    rows: PyTree
+    count: Array  # type: ignore[assignment]
+
+
+def groups(values: PyTree, ids: Any) -> Grouped:
+    """Return measurements in long format, leaves (N, *event), as one row for each id, in order of first appearance.
+
+    ids: (N,) of any type that can be told apart. Places beyond a row's count repeat its first measurement.
+    Raises ValueError for lengths that do not agree.
+
+    >>> from jaxem import families
+    >>> x = families.groups([1.0, 2.0, 3.0], ["b", "a", "b"])
+    >>> print(x.values.tolist(), x.count)
+    [[1.0, 3.0], [2.0, 2.0]] [2 1]
+    """
+    ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    leaves = jax.tree.map(np.asarray, as_arrays(values, "values"))
+    lengths = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(leaves)}
+    if lengths != {len(ids)} or not ids:
+        raise ValueError(f"values has {sorted(lengths)} rows and ids {len(ids)}: needs the same number, at least one.")
+    seen: dict[Any, int] = {}
+    row = np.array([seen.setdefault(each, len(seen)) for each in ids])
+    count = np.bincount(row)
+    order = np.argsort(row, kind="stable")
+    starts = np.cumsum(count) - count
+    places = starts[:, None] + np.where(np.arange(count.max()) < count[:, None], np.arange(count.max()), 0)
+    return Grouped(jax.tree.map(lambda leaf: leaf[order[places]], leaves), count)
+
+
+def grouped(family: Family) -> Family:
+    """Return `family` for data `Grouped(values, count)`: log p(x_n | θ_k) = Σ_i log p(x_ni | θ_k) over a row's measurements.
+
+    Measurements are independent given the row's label. Params are those of `family`, `size` counts measurements, and
+    `sample` keeps the counts of `like`. What stands beyond a row's count is not looked at; a row of none says nothing.
+    Raises ValueError for what is no Family.
+
+    >>> import jaxem
+    >>> from jaxem import families
+    >>> x = families.groups([0, 1, 9, 8, 1, 7], ids=["ann", "ann", "bob", "bob", "ann", "bob"])
+    >>> model = jaxem.mixture(families.grouped(families.poisson()), 2)
+    >>> print(model.posterior(jaxem.Mixture([0.5, 0.5], families.Poisson([1.0, 8.0])), x).round(3))
+    [[1. 0.]
+     [0. 1.]]
+    """
+    check_family(family)
+    return _grouped(family)
+
+
+@cache
+def _grouped(family: Family) -> Family:
+    def evaluate(params: PyTree, x: _Measured) -> tuple[Array, Callable[[Array], PyTree]]:
+        log_prob, statistics = family.evaluate(params, _flat(x.rows))
+        there = _there(x)[:, :, None]
+        each = log_prob.reshape(*there.shape[:2], -1)
+        return jnp.where(there, each, 0).sum(1), lambda responsibilities: statistics(_of_each(x, responsibilities))
+
+    def init(x: _Measured, responsibilities: Array) -> PyTree:
+        return family.init(_flat(x.rows), _of_each(x, responsibilities))
+
+    def sample(key: Array, params: PyTree, labels: Array, like: _Measured | None) -> Grouped:
+        if like is None:
+            raise ValueError("like must be data: rows have as many measurements as its, which a number of rows has not.")
+        most = _most(like)
+        drawn = require(family, "sample")(key, params, jnp.repeat(labels, most), _flat(like.rows))
+        return Grouped(_by_row(drawn, most), like.count)
+
+    def embed(x: _Measured) -> Array:
+        """Return the mean of a row's measurements, as the family embeds them."""
+        rows = _flat(x.rows)
+        points = family.embed(rows) if family.embed else rows
+        there = _there(x).astype(points.dtype)[:, :, None]
+        mean = (points.reshape(*there.shape[:2], -1) * there).sum(1) / positive(there.sum(1))
+        return jnp.where(there.sum(1) > 0, mean, mean.mean(0, keepdims=True))
+
+    def size(data: _Measured) -> Array:
+        if family.size is None:
+            return data.count.astype(unit_weights(data.rows).dtype)
+        return jnp.where(_there(data), family.size(_flat(data.rows)).reshape(_there(data).shape), 0).sum(1)
+
+    def prepare(data: Any, weights: Array | None) -> _Measured:
+        if isinstance(data, _Measured):
+            return data
+        if not isinstance(data, Grouped):
+            raise ValueError(f"data must be families.Grouped(values, count), got {type(data).__name__}.")
+        values, count, most = _checked(data)
+        there = jnp.arange(most, dtype=count.dtype)[None] < count[:, None]
+        each = None if weights is None else (weights[:, None] * there.astype(weights.dtype)).ravel()
+        rows = prepared(family, map_rows(lambda leaf: _merged(_filled(leaf, there)), values), each)
+        return _Measured(_by_row(rows, most), count)
+
+    return family._replace(
+        evaluate=evaluate,
+        init=init,
+        sample=sample if family.sample else None,
+        embed=embed,
+        prepare=prepare,
+        size=size,
+        parts=(grouped, (family,)),
+    )
+
+
+def _merged(leaf: Array) -> Array:
+    return leaf.reshape(-1, *leaf.shape[2:])
+
+
+def _flat(rows: PyTree) -> PyTree:
+    """Return leaves (n, m, *event) as (n m, *event)."""
+    return map_rows(_merged, rows)
+
+
+def _by_row(rows: PyTree, most: int) -> PyTree:
+    """Return leaves (n m, *event) as (n, m, *event)."""
+    return map_rows(lambda leaf: leaf.reshape(-1, most, *leaf.shape[1:]), rows)
+
+
+def _most(x: _Measured) -> int:
+    return num_rows(_flat(x.rows)) // num_rows(x.rows)
+
+
+def _there(x: _Measured) -> Array:
+    """Tell which places hold a measurement: (n, m)."""
+    return jnp.arange(_most(x), dtype=x.count.dtype)[None] < x.count[:, None]
+
+
+def _of_each(x: _Measured, responsibilities: Array) -> Array:
+    """Return the responsibilities of rows for each of their measurements, zero where there is none: (n m, k)."""
+    there = _there(x).astype(responsibilities.dtype)
+    return (responsibilities[:, None] * there[:, :, None]).reshape(-1, responsibilities.shape[1])
+
+
+def _filled(leaf: Array, there: Array) -> Array:
+    """Return measurements with one that is there in the place of those that are not, whatever stands there."""
+    row = jnp.argmax(there[:, 0])
+    return jnp.where(there.reshape(*there.shape, *[1] * (leaf.ndim - 2)), leaf, leaf[row, 0][None, None])
+
+
+def _checked(data: Grouped) -> tuple[PyTree, Array, int]:
+    """Return values, counts and m; ValueError where their shapes, or the counts, are no such."""
+    values, count = as_arrays(data.values), data.count if hasattr(data.count, "dtype") else np.asarray(data.count)
+    shapes = {np.shape(leaf)[:2] for leaf in jax.tree.leaves(values)}
+    if len(shapes) != 1 or len(min(shapes)) < 2 or np.shape(count) != min(shapes)[:1] or 0 in min(shapes):
+        raise ValueError(f"values has leading axes {sorted(shapes)} and count {np.shape(count)}: needs (n, m) and (n,).")
+    most = min(shapes)[1]
+    if count.dtype.kind not in "iu":
+        raise ValueError(f"count has dtype {count.dtype}, needs whole numbers from 0 to {most}.")
+    if not is_traced(count) and not ((np.asarray(count) >= 0) & (np.asarray(count) <= most)).all():
+        raise ValueError(f"count has values from {np.min(count)} to {np.max(count)}, needs whole numbers from 0 to {most}.")
+    return jax.tree.map(jnp.asarray, values), jnp.asarray(count), most
