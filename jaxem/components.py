@@ -96,8 +96,8 @@ def pad(constraints: PyTree, params: PyTree, num_components: int) -> PyTree:
 def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> PyTree:
     """Return the new parameters, and for components of count zero, which nothing was learnt about, the old ones.
 
-    counts (k,). Arrays that no component has to itself are the new ones; of what runs over components along two axes, such
-    as transitions, the first is that of the component itself. Arrays of another number of components, parts of a union, are
+    counts (k,). What no component has to itself is the new one; of what runs over components along two axes, such as
+    transitions, the first is that of the component itself. Arrays of another number of components, parts of a union, are
     the new ones.
 
     >>> import jax.numpy as jnp
@@ -111,6 +111,6 @@ def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> 
         if not constraint.component_axes or after.shape[constraint.component_axes[0]] != counts.shape[0]:
             return after
         shape = [-1 if axis == constraint.component_axes[0] else 1 for axis in range(after.ndim)]
-        return jnp.where((counts > 0).reshape(shape), after, before)
+        return jnp.where((counts > 0).reshape(shape) | constraint.shared(after.shape), after, before)
 
     return each(kept, constraints, new, old)

@@ -29,7 +29,8 @@ class Constraint(NamedTuple):
     the closed domain (a scalar bool, usable inside jit); `num_free` counts the free parameters in an array from its shape.
     `mend` takes an array that `contains` lets pass to the domain itself, where rounding has left it a little outside.
     `component_axes` are the axes that run over components: (0,) as a rule, () where all share the array, (1,) for the
-    coefficients of a gate, (0, 1) for transitions. `parts` is (constructor, arguments) of what is no constant of this module.
+    coefficients of a gate, (0, 1) for transitions. `shared` tells from a shape which entries all components have alike,
+    though each holds its own. `parts` is (constructor, arguments) of what is no constant of this module.
 
     >>> import jax.numpy as jnp
     >>> from jaxem import constraints
@@ -45,6 +46,7 @@ class Constraint(NamedTuple):
     num_free: Callable[[tuple[int, ...]], int]
     mend: Callable[[Array], Array] = lambda x: x
     component_axes: tuple[int, ...] = (0,)
+    shared: Callable[[tuple[int, ...]], Any] = lambda shape: False
     parts: Parts | None = None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -276,6 +278,63 @@ ordered = Constraint(
     lambda x: jnp.concatenate([x[..., :1], jnp.log(jnp.diff(x, axis=-1))], axis=-1),
     lambda x: _is_finite(x) & jnp.all(jnp.diff(x, axis=-1) >= 0),
     _size,
+)
+
+
+def alike(columns: tuple[int, ...]) -> Constraint:
+    """Return the domain of arrays (k, p) whose `columns` are the same for all components: k (p - c) + c free parameters.
+
+    Unconstrained arrays are (k, p) too, and what such a column stands for is its mean. Raises ValueError unless these are
+    distinct whole numbers from 0 on.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import constraints
+    >>> domain = constraints.alike((1,))
+    >>> print(domain.constrain(jnp.array([[1.0, 4.0], [2.0, 6.0]])), domain.num_free((2, 2)))
+    [[1. 5.]
+     [2. 5.]] 3
+    """
+    if len(set(columns)) < len(columns) or not all(isinstance(column, int) and column >= 0 for column in columns):
+        raise ValueError(f"alike(columns) needs distinct whole numbers from 0 on, got {columns}.")
+    return _alike(tuple(columns))
+
+
+@cache
+def _alike(columns: tuple[int, ...]) -> Constraint:
+    def shared(shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(np.isin(np.arange(shape[-1]), columns), shape)
+
+    def mean(u: Array) -> Array:
+        return jnp.where(shared(u.shape), u[:1] + (u - u[:1]).mean(0, keepdims=True), u)
+
+    def contains(x: Array) -> Array:
+        slack = 64 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(x).max(0, keepdims=True)  # in float64 too, as in matrices
+        return _is_finite(x) & jnp.all(~shared(x.shape) | (jnp.abs(x - x[:1]) <= slack))
+
+    return Constraint(
+        f"the same for all components in columns {list(columns)}",
+        mean,
+        lambda x: x,
+        contains,
+        lambda shape: _size(shape) - (shape[0] - 1) * len(columns),
+        mend=lambda x: jnp.where(shared(x.shape), x[:1], x),
+        shared=shared,
+        parts=(alike, (columns,)),
+    )
+
+
+def _from_first_column(x: Array) -> Array:
+    return x[..., 1:] - x[..., :1]
+
+
+contrasts = Constraint(
+    "zero in the first of the columns, one for each component",
+    lambda u: jnp.concatenate([jnp.zeros_like(u, shape=(*u.shape[:-1], 1)), u], -1),
+    _from_first_column,
+    lambda x: _is_finite(x) & jnp.all(jnp.abs(x[..., 0]) <= 64 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(x).max()),
+    lambda shape: _rows(shape, 1) * (shape[-1] - 1),
+    mend=lambda x: x - x[..., :1],
+    component_axes=(1,),
 )
 
 

@@ -229,8 +229,9 @@ class Family(NamedTuple):
     """The distribution of one component, for all k components at once; the first five fields must be written.
 
     `constraints` is a pytree of Constraint shaped like the parameters, each of which says which axes run over components.
-    `embed` None draws seeds on the data themselves. `degenerate` is told what its own M-step is; the other fields are as
-    in Model.
+    `embed` None draws seeds on the data themselves. `places` says that components are places there; False where they are
+    lines, which a row alone says little of: random starts are then fits to a few rows each. `degenerate` is told what its own
+    M-step is; the other fields are as in Model.
 
     >>> import jax.numpy as jnp, jaxem
     >>> def evaluate(rate, x):
@@ -263,6 +264,7 @@ class Family(NamedTuple):
     parts: Parts | None = None
     additive: bool = True
     exact: bool = True
+    places: bool = True
 
     def __hash__(self) -> int:
         """Hash by two of its functions: trees of constraints may be dicts, which have no hash."""

@@ -1,5 +1,6 @@
 """Functions of arrays that keep their digits: logarithms at zero, and shares of a sum."""
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -74,3 +75,14 @@ def symmetric(matrix: Array) -> Array:
 def geometric_mean(x: Array) -> Array:
     """Return the geometric means of positive numbers along the last axis, (..., d) -> (...)."""
     return jnp.exp(jnp.log(x).mean(-1))
+
+
+def excess_of_exp(t: Array) -> Array:
+    """Return e^t - 1 - t ≥ 0, right to its own last digits."""
+    small = jnp.abs(t) < 0.5
+    near = jnp.where(small, t, 0)
+    series = jnp.full_like(near, 1 / math.factorial(16))
+    for power in range(15, 1, -1):
+        series = series * near + 1 / math.factorial(power)
+    far = jnp.where(small, 1, t)
+    return jnp.where(small, series * near * near, jnp.expm1(far) - far)

@@ -47,7 +47,7 @@ _MESSAGES = (
     "all steps were taken and progress was still being made.",
     "a step could not improve although the bound could yet rise, or the log-likelihood fell beyond rounding.",
     "the next log-likelihood was NaN or infinite; params are the last with a finite one, if there were any.",
-    "a floor against an unbounded likelihood holds a component: without it the likelihood would rise without end.",
+    "a parameter runs to the edge of its domain, or an unbounded likelihood is held.",
     "one of many starts, given up after its short run in favour of more promising ones.",
 )
 

@@ -340,6 +340,48 @@ def climbing(dtype):
     return jaxem.gradient_m_step(model), params, data
 
 
+def columns(dtype, num_columns=2):
+    rng = np.random.default_rng(8)
+    return jnp.asarray(np.concatenate([np.ones((ROWS, 1)), 3 + rng.normal(size=(ROWS, num_columns - 1))], 1), dtype)
+
+
+def regressions(dtype):
+    """Lines in a response, a count and successes, two for each, told apart by rows of odd number."""
+    rng, x, odd = np.random.default_rng(9), np.asarray(columns("float64", 3)), np.arange(ROWS) % 2
+    line, offset, trials = np.where(odd, 4 - x[:, 1], x[:, 1] - 2), rng.normal(size=ROWS) / 2, rng.integers(1, 9, ROWS)
+    y = {
+        "line": line + x[:, 2] + rng.normal(size=ROWS) / 2,
+        "count": rng.poisson(np.exp(line / 2 + offset)),
+        "yes": rng.binomial(trials, 1 / (1 + np.exp(-line))),
+    }
+    more = {"line": {}, "count": {"offset": offset}, "yes": {"trials": trials}}
+    used = {"line": x, "count": x[:, :2], "yes": x[:, :2]}
+    return {
+        name: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), families.Regression(used[name], y[name], **more[name]))
+        for name in y
+    }
+
+
+@cache
+def regression_family():
+    return families.product(
+        line=families.linear_regression(common=(2,)), count=families.glm("poisson"), yes=families.glm("binomial", common=(0,))
+    )
+
+
+def one_regression(distribution, dtype):
+    rng, x = np.random.default_rng(10), np.asarray(columns("float64"))
+    mean = np.exp(np.where(np.arange(ROWS) % 2, 3 - x[:, 1], x[:, 1] - 2))
+    y = rng.gamma(4, mean / 4) if distribution == "gamma" else rng.negative_binomial(3, 3 / (3 + mean))
+    params = families.GLM(jnp.array([[3, -1], [-2, 1]], dtype), jnp.array([0.3, 0.5], dtype))
+    return families.glm(distribution), params, families.Regression(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+
+
+def experts(dtype):
+    data = families.Gated(columns(dtype)[::-1], regressions(dtype)["line"])
+    return drawn(jaxem.mixture(families.linear_regression(variance="shared"), 2, gate=families.softmax_regression()), data)
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
 
@@ -403,6 +445,11 @@ MODELS = {
     "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
     "product with holes, some labels known": labelled(mixed_family, known_labels, 2, DOUBLE, mixed_with_holes),
     "product, some labels excluded": labelled(mixed_family, allowed_labels, 3, DOUBLE),
+    "regressions, some coefficients in common": mixture_of(regression_family, regressions, ("float32",)),
+    "experts": Row(experts, DOUBLE),
+    "zero-inflated regression": mixture_of(
+        lambda: families.zero_inflated(families.glm("poisson")), lambda dtype: regressions(dtype)["count"], ("float32",)
+    ),
     "mixture with a gate": Row(gated, DOUBLE),
     "mixture of exponentials": mixture_of(exponential, lifetimes, SINGLE),
     "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
@@ -488,5 +535,7 @@ FAMILIES = {
         lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
         DOUBLE,
     ),
+    "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),
+    "negative binomial regression": FamilyRow(lambda dtype: one_regression("negative binomial", dtype)),
     "exponential": FamilyRow(lambda dtype: (exponential(), Exponential(jnp.array([1.0, 0.1], dtype)), lifetimes(dtype))),
 }

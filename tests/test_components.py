@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxem import components
-from jaxem.constraints import on_axes, positive, real, simplex
+from jaxem.constraints import alike, contrasts, on_axes, positive, real, simplex
 
 DOMAINS = {
     "shared": on_axes(real, ()),
@@ -128,3 +128,14 @@ def test_transitions_from_an_empty_state_are_the_old_ones_and_all_others_the_new
 def test_nan_of_an_empty_component_does_not_pass():
     received = components.keep_empty(positive, jnp.array([1.0, 0.0]), jnp.array([[2.0], [np.nan]]), jnp.array([[1.0], [5.0]]))
     np.testing.assert_array_equal(received, [[2.0], [5.0]])
+
+
+def test_what_components_have_alike_is_the_new_one_for_those_without_rows_too():
+    new, old = jnp.array([[1.0, 9.0], [2.0, 9.0]]), jnp.array([[3.0, 5.0], [4.0, 5.0]])
+    received = components.keep_empty(alike((1,)), jnp.array([2.0, 0.0]), new, old)
+    np.testing.assert_array_equal(received, [[1.0, 9.0], [4.0, 9.0]])
+
+
+def test_contrasts_are_taken_against_the_label_that_comes_first():
+    received = components.take(contrasts, jnp.array([[0.0, 1.0, 3.0]]), jnp.array([2, 0]))
+    np.testing.assert_array_equal(received, [[0.0, -3.0]])

@@ -25,6 +25,7 @@ CASES = {
         np.stack([np.diag([-1.0, -1.0, 1.0]), np.eye(3)[::-1], np.diag([1.0, -1.0, 1.0]), -np.eye(3)]),
         12,
     ),
+    "contrasts": (constraints.contrasts, np.array([[0.0, 1.5, -2.0], [0.0, 0.1, 3.0]]), 4),
 }
 OUTSIDE = {
     "real": np.array([np.nan]),
@@ -37,6 +38,7 @@ OUTSIDE = {
     "ordered": np.array([1.0, 0.0]),
     "unit product": np.array([1.0, 1.1]),
     "orthonormal": np.array([[1.0, 0.1], [0.0, 1.0]]),
+    "contrasts": np.array([[0.1, 1.0], [0.0, 1.0]]),
 }
 
 
@@ -89,6 +91,18 @@ def test_retract_mends_rounding_and_marks_what_lies_outside():
     received = constraints.retract({"p": constraints.simplex, "s": constraints.positive}, params)
     np.testing.assert_allclose(received["p"].sum(), 1, rtol=1e-15)
     assert np.isnan(received["s"]).all()
+
+
+def test_columns_that_are_alike_are_told_mended_and_counted_once():
+    domain, x = constraints.alike((1,)), jnp.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]])
+    assert domain.contains(x) and not domain.contains(x.at[2, 1].set(5.01))
+    np.testing.assert_array_equal(domain.constrain(domain.unconstrain(x)), x)
+    np.testing.assert_array_equal(domain.mend(x.at[2, 1].set(5.01)), x)
+    np.testing.assert_array_equal(domain.constrain(x.at[2, 1].set(8.0))[:, 1], np.full(3, 6.0))
+    assert domain.num_free(x.shape) == 4
+    for wrong in ((1, 1), (-1,), (0.5,)):
+        with pytest.raises(ValueError, match="distinct whole numbers"):
+            constraints.alike(wrong)
 
 
 def test_both_poles_of_a_sphere_have_finite_places_and_slopes():

@@ -17,11 +17,15 @@ from jaxem.families.gaussian import Eigen as Eigen
 from jaxem.families.gaussian import Gaussian as Gaussian
 from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
+from jaxem.families.glm import GLM as GLM
+from jaxem.families.glm import glm as glm
 from jaxem.families.grouped import Grouped as Grouped
 from jaxem.families.grouped import grouped as grouped
 from jaxem.families.grouped import groups as groups
 from jaxem.families.labelled import Labelled as Labelled
 from jaxem.families.labelled import labelled as labelled
+from jaxem.families.linear_regression import LinearRegression as LinearRegression
+from jaxem.families.linear_regression import linear_regression as linear_regression
 from jaxem.families.log_normal import LogNormal as LogNormal
 from jaxem.families.log_normal import log_normal as log_normal
 from jaxem.families.multinomial import Multinomial as Multinomial
@@ -34,6 +38,9 @@ from jaxem.families.observed import observed as observed
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
 from jaxem.families.product import product as product
+from jaxem.families.regression import Regression as Regression
+from jaxem.families.softmax_regression import SoftmaxRegression as SoftmaxRegression
+from jaxem.families.softmax_regression import softmax_regression as softmax_regression
 from jaxem.families.student_t import StudentT as StudentT
 from jaxem.families.student_t import student_t as student_t
 from jaxem.families.union import union as union
@@ -41,4 +48,6 @@ from jaxem.families.von_mises_fisher import VonMisesFisher as VonMisesFisher
 from jaxem.families.von_mises_fisher import von_mises_fisher as von_mises_fisher
 from jaxem.families.weibull import Weibull as Weibull
 from jaxem.families.weibull import weibull as weibull
+from jaxem.families.zero_inflated import ZeroInflated as ZeroInflated
+from jaxem.families.zero_inflated import zero_inflated as zero_inflated
 from jaxem.trees import Gated as Gated

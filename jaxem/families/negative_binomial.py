@@ -74,9 +74,9 @@ def negative_binomial() -> Family:
         check_width(x.x, mean.shape[1], "mean")
         unknown = 0 * independent.columns(x.x).sum(1)  # NaN has no place in the table, and must show
         if table_pays(x):
-            log_mass = looked_up(x, _log_mass(x.values.value[None], mean, size))
+            log_mass = looked_up(x, log_mass_of(x.values.value[None], mean, size))
         else:
-            log_mass = _log_mass(independent.columns(x.x).T[None], mean, size)
+            log_mass = log_mass_of(independent.columns(x.x).T[None], mean, size)
         return log_mass.sum(1).T + unknown[:, None], partial(statistics, x)
 
     def m_step(params: NegativeBinomial, stats: NegativeBinomialStats) -> NegativeBinomial:
@@ -85,7 +85,7 @@ def negative_binomial() -> Family:
 
     def expected_log_prob(params: NegativeBinomial, stats: NegativeBinomialStats) -> Array:
         mean, size = (independent.columns(leaf)[:, :, None] for leaf in params)
-        log_mass = _log_mass(_values(stats)[None], mean, size)
+        log_mass = log_mass_of(_values(stats)[None], mean, size)
         return jnp.where(stats.shares > 0, stats.shares * log_mass, 0).sum()
 
     def init(x: Tallied, responsibilities: Array) -> NegativeBinomial:
@@ -121,7 +121,7 @@ def _prepare(data: Any, weights: Array | None) -> Tallied:
     return tallied(independent.checked(data, math.inf, "counts, whole numbers ≥ 0"), weights)
 
 
-def _log_mass(x: Array, mean: Array, size: Array) -> Array:
+def log_mass_of(x: Array, mean: Array, size: Array) -> Array:
     """Return log p(x | μ, s) = log p(x | x) + μ(s + x) - μ(s) - ½ log(1 + x/s) - s D(1; ρ) - D(x; ρ μ), elementwise.
 
     ρ = (s + x)/(s + μ), and μ(·) is Binet's function. After Loader (2000), for Γ in the place of factorials.

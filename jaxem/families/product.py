@@ -106,6 +106,7 @@ def _product(names: tuple[str, ...], families: tuple[Family, ...]) -> Family:
         parts=(_product, (names, families)),
         additive=all(family.additive for family in families),
         exact=all(family.exact for family in families),
+        places=all(family.places for family in families),
     )
 
 

@@ -132,6 +132,7 @@ def _union(*parts: tuple[Family, int]) -> Family:
         parts=(_union, parts),
         additive=all(family.additive for family in families),
         exact=all(family.exact for family in families),
+        places=all(family.places for family in families),
     )
 
 

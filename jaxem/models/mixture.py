@@ -13,6 +13,7 @@ from jax import Array
 from jaxem import constraints, seeds
 from jaxem.arrays import at_least_one, in_one_dtype, is_traced, prepared
 from jaxem.components import keep_empty
+from jaxem.families.subsets import shares_of_fits
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
 from jaxem.numerics import normalize, weighted_log
@@ -165,7 +166,8 @@ def seeded(
 ) -> tuple[PyTree, PyTree, Array]:
     """Return some rows of data, (covariates, x), and responsibilities (n, k) for them that follow from random seeds.
 
-    Seeds are drawn once, by k-means++ on what the family embeds its data in, so that the factors of a product agree.
+    Seeds are drawn once, by k-means++ on what the family embeds its data in, so that the factors of a product agree; where
+    components are no places there, they are fits to a few rows each.
     Components that are not `present` (k,), one or zero, get all rows alike, and take none from the others.
     """
     key_rows, key_seeds = jax.random.split(key)
@@ -173,10 +175,12 @@ def seeded(
         rows = seeds.systematic_rows(key_rows, weights, seeds.MOST_ROWS)
         data, weights = map_rows(lambda leaf: leaf[rows], data), jnp.ones(seeds.MOST_ROWS, weights.dtype)
     covariates, x = data
+    present = jnp.ones(num_components, weights.dtype) if present is None else present
+    if not family.places:
+        return covariates, x, weights[:, None] * shares_of_fits(family, key_seeds, x, weights, present)
     points = family.embed(x) if family.embed else x
     points = points.reshape(points.shape[0], -1).astype(weights.dtype)
     centres = seeds.kmeans_plusplus(key_seeds, points, weights, num_components)
-    present = jnp.ones(num_components, weights.dtype) if present is None else present
     return covariates, x, weights[:, None] * seeds.soft_assignments(points, weights, centres, present)
 
 
