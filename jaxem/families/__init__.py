@@ -33,6 +33,9 @@ from jaxem.families.observed import Observed as Observed
 from jaxem.families.observed import observed as observed
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
+from jaxem.families.priors import BetaPrior as BetaPrior
+from jaxem.families.priors import DirichletPrior as DirichletPrior
+from jaxem.families.priors import GammaPrior as GammaPrior
 from jaxem.families.product import product as product
 from jaxem.families.student_t import StudentT as StudentT
 from jaxem.families.student_t import student_t as student_t
