@@ -17,14 +17,20 @@ from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
+from jaxem.freezing import freeze as freeze
+from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.impute import impute as impute
+from jaxem.marginal import conditional as conditional
+from jaxem.marginal import marginal as marginal
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
+from jaxem.prior import with_prior as with_prior
+from jaxem.reparametrize import reparametrize as reparametrize
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
@@ -50,6 +56,7 @@ __all__ = [
     "bic",
     "chunked",
     "components",
+    "conditional",
     "constraints",
     "datasets",
     "em",
@@ -58,19 +65,24 @@ __all__ = [
     "fit",
     "fit_each",
     "fit_restarts",
+    "freeze",
     "from_log_joint",
     "gradient_m_step",
     "impute",
     "initialize",
     "jitter",
     "lower_bound",
+    "marginal",
     "mixture",
     "num_free_parameters",
     "num_reached",
+    "reparametrize",
     "seeds",
     "single",
     "squarem",
     "testing",
+    "thaw",
+    "with_prior",
 ]
 
 

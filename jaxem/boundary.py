@@ -157,7 +157,8 @@ def _inside(domains: tuple[constraints.Constraint, ...], leaves: list[Array]) ->
     return [domain.contains(leaf) for domain, leaf in zip(domains, leaves, strict=True)]
 
 
-def _check_domain(model: Model, params: PyTree) -> None:
+def check_domain(model: Model, params: PyTree) -> None:
+    """Raise ValueError for params outside their domain; values are looked at."""
     domains = constraints.broadcast(model.constraints, params)
     inside = look(_inside, tuple(domains), jax.tree.leaves(params))
     for (path, leaf), domain, ok in zip(jax.tree.leaves_with_path(params), domains, inside, strict=True):
@@ -200,5 +201,5 @@ def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> 
         raise ValueError(f"params has no arrays, got {params!r}: there is nothing to fit. Give each parameter a start.")
     _check_shapes(model, params, data, weights)
     if not is_traced(params):
-        _check_domain(model, params)
+        check_domain(model, params)
     return constraints.mend(model.constraints, params)

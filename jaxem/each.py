@@ -28,7 +28,7 @@ class Each(NamedTuple):
 
     best         the Fit of each that climbed highest, stacked along a leading axis m, without histories
     statuses     (m, starts) how each start ended: a `Status`, as an int32
-    num_reached  (m,) how many starts ended CONVERGED at the best log-likelihood, to 0.001 nats or 16 ulps
+    num_reached  (m,) how many starts ended CONVERGED at the best log-likelihood (+ log_prior), to 0.001 nats or 16 ulps
 
     >>> import numpy as np, jaxem
     >>> x = np.random.default_rng(0).poisson([[2.0], [8.0]] * 2, (2, 4, 100)).reshape(2, 400)
@@ -169,6 +169,6 @@ def _search_each(
     starts = lax.map(begin, (each_key, group), batch_size=evenly(num_sets * num_restarts, course.num_lanes))
     fits, best, _ = race(model, solver, course, starts, num_sets, problem, jnp.asarray(tol, dtype))
     winners = pick(fits, best)
-    status, value = (leaf.reshape(num_sets, num_restarts) for leaf in (fits.status, fits.log_likelihood))
-    reached = have_reached(winners.log_likelihood[:, None], status, value)
+    status, height = (leaf.reshape(num_sets, num_restarts) for leaf in (fits.status, fits.height))
+    reached = have_reached(winners.height[:, None], status, height)
     return Each(winners, status, reached.sum(1, dtype=jnp.int32))

@@ -30,8 +30,9 @@ class Fit(NamedTuple):
     log_likelihood   Σ_n w_n log p(x_n | params), in nats
     num_steps        steps of the solver taken from the given params to these
     status           a `Status`, as an int32; `Status(fit.status).message` says it in words
-    history          (max_steps + 1,) log-likelihood at θ_0, θ_1, …, θ_num_steps; NaN after that
+    history          (max_steps + 1,) log-likelihood + log_prior at θ_0, θ_1, …, θ_num_steps; NaN after that
     num_evaluations  E-steps paid
+    log_prior        log p(params), in nats; zero where the model has no prior
 
     >>> import jaxem
     >>> x = [3.0, 1.0, 2.0, 6.0]
@@ -47,6 +48,12 @@ class Fit(NamedTuple):
     status: Array
     history: Array
     num_evaluations: Array
+    log_prior: Any = 0.0
+
+    @property
+    def height(self) -> Array:
+        """What was climbed: log-likelihood + log_prior."""
+        return self.log_likelihood + self.log_prior
 
     def __repr__(self) -> str:
         """Return a few lines: status in words, log-likelihood, steps and E-steps."""
@@ -54,14 +61,17 @@ class Fit(NamedTuple):
             return f"Fit(status={self.status!r}, log_likelihood={self.log_likelihood!r}, num_steps={self.num_steps!r})"
         status = Status(int(self.status))
         counts = f"{_counted(int(self.num_steps), 'step')}, {_counted(int(self.num_evaluations), 'E-step')}"
-        return (
-            f"Fit: {status.name}, {status.message}\n"
-            f"  log-likelihood {float(self.log_likelihood):.{_decimals(self.log_likelihood)}f} after {counts}"
-        )
+        values = [_in_digits("log-likelihood", self.log_likelihood)]
+        values += [_in_digits("log-prior", self.log_prior)] if self.log_prior != 0 else []
+        return f"Fit: {status.name}, {status.message}\n  {', '.join(values)} after {counts}"
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+def _in_digits(name: str, value: Any) -> str:
+    return f"{name} {float(value):.{_decimals(value)}f}"
 
 
 def _decimals(value: Any) -> int:
@@ -197,7 +207,8 @@ def finish(model: Model, run: Run, history: Array, data: PyTree, weights: Array,
         num_evaluations = num_evaluations + doubtful.astype(jnp.int32)
     degenerate = run.held & (status != Status.NONFINITE) & (status != Status.RUNNING)
     status = jnp.where(degenerate, jnp.int32(Status.DEGENERATE), status)
-    return Fit(run.params, run.log_likelihood, run.num_steps, status, history, num_evaluations)
+    log_prior = jnp.asarray(_prior(model, run.params), weights.dtype)
+    return Fit(run.params, run.log_likelihood, run.num_steps, status, history, num_evaluations, log_prior)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -215,8 +226,8 @@ def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyT
 
 
 def recorded(before: Run, after: Run) -> Array:
-    """Return what the history holds at the step just evaluated: its log-likelihood, or NaN if the run went back from it."""
-    return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.log_likelihood)
+    """Return what the history holds at the step just evaluated: its value, or NaN if the run went back from it."""
+    return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.value)
 
 
 def check_control(solver: Any, tol: Any, max_steps: Any) -> int:

@@ -1,5 +1,6 @@
 """Where an M-step has no closed form: optax steps on F, which never lower it."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -59,12 +60,33 @@ class _Climber(NamedTuple):
 
 @cache
 def _gradient_m_step(model: Model, optimizer: optax.GradientTransformation, num_steps: int) -> Model:
-    tool = optax.with_extra_args_support(optimizer)
+    @jax.jit
+    @in_full_precision
+    def m_step(params: PyTree, stats: PyTree) -> PyTree:
+        """Return the highest params met on the way up E_Q[log p(x, z | θ)], Q summarized by `stats`; never lower ones."""
+        free = unconstrain(model.constraints, params)
+        best, lowest, start = ascend(lambda u, sums: _loss(model, u, sums), free, stats, optimizer, num_steps)
+        return choose(lowest < start, constrain(model.constraints, best), params)
 
-    def loss(free: PyTree, stats: PyTree) -> Array:
-        return _loss(model, free, stats)
+    default = optimizer is _lbfgs()
+    return model._replace(
+        m_step=m_step,
+        exact=False,
+        parts=(gradient_m_step, (model, None if default else optimizer, num_steps)),
+    )
 
-    def climb(climber: _Climber, stats: PyTree) -> _Climber:
+
+def ascend(
+    loss: Callable[[PyTree, PyTree], Array],
+    free: PyTree,
+    stats: PyTree,
+    optimizer: optax.GradientTransformation | None = None,
+    num_steps: int = 20,
+) -> tuple[PyTree, Array, Array]:
+    """Return the place of the lowest loss(·, stats) on an optimizer's way from `free`, that loss, and the loss at `free`."""
+    tool = optax.with_extra_args_support(optimizer or _lbfgs())
+
+    def advance(climber: _Climber) -> _Climber:
         gradient = jax.grad(loss)(climber.free, stats)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
             updates, state = tool.update(
@@ -89,25 +111,10 @@ def _gradient_m_step(model: Model, optimizer: optax.GradientTransformation, num_
             still=jnp.where(still, climber.still + 1, 0),
         )
 
-    @jax.jit
-    @in_full_precision
-    def m_step(params: PyTree, stats: PyTree) -> PyTree:
-        """Return the highest params met on the way up E_Q[log p(x, z | θ)], Q summarized by `stats`; never lower ones."""
-        free, zero = unconstrain(model.constraints, params), jnp.asarray(0, jnp.int32)
-        start = loss(free, stats)
-        climber = _Climber(zero, free, start, tool.init(free), free, start, zero)
-        climber = lax.while_loop(
-            lambda climber: (climber.step < num_steps) & (climber.still < 2), lambda c: climb(c, stats), climber
-        )
-        climbed = constrain(model.constraints, climber.best)
-        return choose(climber.lowest < start, climbed, params)
-
-    default = optimizer is _lbfgs()
-    return model._replace(
-        m_step=m_step,
-        exact=False,
-        parts=(gradient_m_step, (model, None if default else optimizer, num_steps)),
-    )
+    start, zero = loss(free, stats), jnp.asarray(0, jnp.int32)
+    climber = _Climber(zero, free, start, tool.init(free), free, start, zero)
+    climber = lax.while_loop(lambda climber: (climber.step < num_steps) & (climber.still < 2), advance, climber)
+    return climber.best, climber.lowest, start
 
 
 def _loss(model: Model, free: PyTree, stats: PyTree) -> Array:

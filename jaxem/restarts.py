@@ -60,23 +60,25 @@ class Restarts(NamedTuple):
 def num_reached(restarts: Restarts) -> int:
     """Return how many starts ended CONVERGED within 0.001 nats, or 16 ulps where that is more, of the best log-likelihood.
 
+    Where the model has a prior, of the best log-likelihood + log_prior.
+
     >>> import jaxem
     >>> model, x = jaxem.mixture(jaxem.families.gaussian(), 2), jaxem.datasets.faithful()
     >>> jaxem.num_reached(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     8
     """
     fits = restarts.fits
-    return int(have_reached(restarts.best.log_likelihood, fits.status, fits.log_likelihood).sum())
+    return int(have_reached(restarts.best.height, fits.status, fits.height).sum())
 
 
-def have_reached(best: Array, status: Array, log_likelihood: Array) -> Array:
-    """Tell which fits ended CONVERGED at the log-likelihood `best`."""
-    return (status == Status.CONVERGED) & (log_likelihood >= best - same_maximum(best))
+def have_reached(best: Array, status: Array, height: Array) -> Array:
+    """Tell which fits ended CONVERGED as high as `best`, by log-likelihood + log_prior."""
+    return (status == Status.CONVERGED) & (height >= best - same_maximum(best))
 
 
-def same_maximum(log_likelihood: Array) -> Array:
+def same_maximum(height: Array) -> Array:
     """Return the distance in nats within which log-likelihoods near this one are taken for the same maximum."""
-    return jnp.maximum(SAME, ROUNDING * jnp.finfo(log_likelihood.dtype).eps * jnp.abs(log_likelihood))
+    return jnp.maximum(SAME, ROUNDING * jnp.finfo(height.dtype).eps * jnp.abs(height))
 
 
 def fit_restarts(

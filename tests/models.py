@@ -382,6 +382,66 @@ def experts(dtype):
     return drawn(jaxem.mixture(families.linear_regression(variance="shared"), 2, gate=families.softmax_regression()), data)
 
 
+@cache
+def poisson_with_prior():
+    return families.poisson(families.GammaPrior(3.0, 0.5))
+
+
+@cache
+def bernoulli_with_prior():
+    return families.bernoulli(families.BetaPrior(2.0, 1.5))
+
+
+def variances_near_two(params):
+    return -3 * (jnp.log(params.components.covariance / 2) ** 2).sum()
+
+
+def under_any_prior(dtype):
+    return drawn(jaxem.with_prior(jaxem.mixture(families.gaussian("diag"), 2), variances_near_two), two_clusters(2, dtype))
+
+
+def spread_variances(p):
+    return p._replace(
+        components=families.Gaussian(p.components.mean, p.components.covariance * jnp.ones((2, 1), p.weights.dtype))
+    )
+
+
+def pooled_variances(p):
+    return p._replace(components=families.Gaussian(p.components.mean, p.components.covariance.mean(0, keepdims=True)))
+
+
+@cache
+def equal_variances(family):
+    mixture = jaxem.mixture(family, 2)
+    mean, variance = mixture.constraints.components
+    domains = mixture.constraints._replace(components=families.Gaussian(mean, constraints.on_axes(variance, ())))
+    return jaxem.reparametrize(mixture, spread_variances, domains, pooled_variances)
+
+
+def frozen(model, where, data):
+    """The model with leaves held at the values of a start, beside data."""
+
+    def build(dtype):
+        whole, params, rows = drawn(model(), data(dtype))
+        return (whole, None, rows) if params is None else (*jaxem.freeze(whole, params, where), rows)
+
+    return build
+
+
+def combined():
+    """Known labels, priors of weights, rates and probabilities, columns of two kinds."""
+    columns = families.product(count=poisson_with_prior(), yes=bernoulli_with_prior())
+    return jaxem.mixture(families.labelled(columns), 2, concentration=2.0)
+
+
+def shy(params):
+    return -0.5 * (params.components["count"].rate ** 2).sum() + jnp.log(params.components["yes"].probs).sum()
+
+
+def combined_data(dtype):
+    return families.Labelled({"count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}, known_labels())
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
 
@@ -459,6 +519,27 @@ MODELS = {
     "from_log_joint": Row(own_model, SINGLE),
     "from_log_joint, constrained": Row(own_model_on_the_simplex, DOUBLE),
     "linkage": Row(linkage_row, DOUBLE),
+    "any prior": Row(under_any_prior, DOUBLE),
+    "equal variances": Row(
+        lambda dtype: drawn(equal_variances(families.gaussian("diag")), two_clusters(2, dtype)),
+        DOUBLE,
+    ),
+    "a mean held": Row(
+        frozen(lambda: jaxem.mixture(families.gaussian(), 2), lambda p: p.components.mean, lambda dtype: two_clusters(2, dtype))
+    ),
+    "a covariance held": Row(
+        frozen(
+            lambda: jaxem.mixture(families.gaussian("tied"), 2),
+            lambda p: p.components.covariance,
+            lambda dtype: two_clusters(2, dtype),
+        ),
+        DOUBLE,
+    ),
+    "labels, product, priors": Row(lambda dtype: drawn(combined(), combined_data(dtype))),
+    "labels, product, priors, rates held": Row(frozen(combined, lambda p: p.components["count"], combined_data), DOUBLE),
+    "labels, product, priors, any prior, weights held, in blocks": Row(
+        frozen(lambda: jaxem.chunked(jaxem.with_prior(combined(), shy), 16), lambda p: p.weights, combined_data), DOUBLE
+    ),
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),
 }
 
@@ -531,6 +612,16 @@ FAMILIES = {
         lambda dtype: (families.bernoulli(), families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)), binary(2, dtype))
     ),
     "product": FamilyRow(lambda dtype: (mixed_family(), family_params(dtype), mixed(dtype))),
+    "poisson, a prior": FamilyRow(
+        lambda dtype: (
+            families.poisson(families.GammaPrior((2.0, 1.0), 0.5)),
+            families.Poisson(jnp.array([[2, 3], [7, 4]], dtype)),
+            counts(2, dtype),
+        )
+    ),
+    "bernoulli, a prior": FamilyRow(
+        lambda dtype: (bernoulli_with_prior(), families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)), binary(2, dtype))
+    ),
     "gate": FamilyRow(
         lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
         DOUBLE,

@@ -23,10 +23,10 @@ FLOORS = [
     },
     {"arrays", "components", "solvers"},
     {"families"},
-    {"blocks", "gradient", "buckets", "boundary"},
+    {"blocks", "gradient", "buckets", "boundary", "climbing", "prior", "reparametrize", "freezing"},
     {"models"},
     {"fitting", "starts", "race", "restarts", "each", "selection"},
-    {"bound", "criteria", "impute", "testing"},
+    {"bound", "criteria", "impute", "marginal", "testing"},
     {"shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -37,6 +37,9 @@ from jaxem.families.observed import Observed as Observed
 from jaxem.families.observed import observed as observed
 from jaxem.families.poisson import Poisson as Poisson
 from jaxem.families.poisson import poisson as poisson
+from jaxem.families.priors import BetaPrior as BetaPrior
+from jaxem.families.priors import DirichletPrior as DirichletPrior
+from jaxem.families.priors import GammaPrior as GammaPrior
 from jaxem.families.product import product as product
 from jaxem.families.regression import Regression as Regression
 from jaxem.families.softmax_regression import SoftmaxRegression as SoftmaxRegression

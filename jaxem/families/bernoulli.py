@@ -13,6 +13,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.holes import means
 from jaxem.families.observed import Observed, check_columns, split, with_holes
+from jaxem.families.priors import BetaPrior, checked_beta, log_beta, seen_before
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_log
 from jaxem.trees import Shared
@@ -54,9 +55,11 @@ def _finite_logs(probs: Array) -> tuple[Array, Array]:
     return log_one, jnp.where(other, jnp.log1p(-jnp.where(other, probs, 0)), independent.IMPOSSIBLE)
 
 
-@cache
-def bernoulli() -> Family:
+def bernoulli(prior: BetaPrior | None = None) -> Family:
     """Return the Bernoulli family, log p(x | p_k) = Σ_j x_j log p_kj + (1 - x_j) log(1 - p_kj), for data (n,) or (n, d).
+
+    With a `prior`, a `families.BetaPrior` of each probability, the M-step is the mode under it.
+    Raises ValueError for another prior, or one whose density is infinite at zero or one.
 
     >>> import jaxem
     >>> x = [1, 0, 1, 1]
@@ -64,7 +67,11 @@ def bernoulli() -> Family:
     >>> print(jaxem.fit(model, model.init(0, x), x).params.probs)
     [0.75]
     """
+    return _bernoulli(checked_beta(prior))
 
+
+@cache
+def _bernoulli(prior: BetaPrior | None) -> Family:
     def evaluate(params: Bernoulli, x: Binary) -> tuple[Array, Callable[[Array], BernoulliStats]]:
         probs, ones = independent.columns(params.probs), independent.columns(x.x)
         check_width(x.x, probs.shape[1], "probs")
@@ -77,9 +84,9 @@ def bernoulli() -> Family:
         return independent.restore_impossible(ones @ log_one.T + zeros @ log_zero.T), statistics
 
     def m_step(params: Bernoulli, stats: BernoulliStats) -> Bernoulli:
-        """Keep what a component has learnt nothing about: columns of which it has observed nothing."""
-        known = stats.ones + stats.zeros > 0
-        return Bernoulli(jnp.where(known, share(stats.ones, stats.zeros), params.probs))
+        """Keep what a component has learnt nothing about: columns of which it has observed nothing, and no prior speaks."""
+        ones, zeros = seen_before(prior, stats.ones, stats.zeros)
+        return Bernoulli(jnp.where(ones + zeros > 0, share(ones, zeros), params.probs))
 
     def expected_log_prob(params: Bernoulli, stats: BernoulliStats) -> Array:
         zeros = jnp.where(stats.zeros > 0, stats.zeros * jnp.log1p(-jnp.where(stats.zeros > 0, params.probs, 0)), 0)
@@ -92,7 +99,7 @@ def bernoulli() -> Family:
             independent.weighted_sums(each, responsibilities) + independent.weighted_sums(each, everywhere)
             for each in (x.x, _zeros(x))
         )
-        return Bernoulli(share(*more))
+        return Bernoulli(share(*seen_before(prior, *more)))
 
     def sample(key: Array, params: Bernoulli, labels: Array, like: Any) -> Array | Observed:
         probs = params.probs[labels]
@@ -110,7 +117,8 @@ def bernoulli() -> Family:
         ),
         prepare=_prepare,
         complete=lambda params, x, responsibilities, drawn: means(params.probs, responsibilities) if drawn is None else drawn,
-        parts=(bernoulli, ()),
+        log_prior=(lambda params: log_beta(prior, params.probs)) if prior else None,
+        parts=(bernoulli, (prior,)),
     )
 
 

@@ -15,6 +15,7 @@ from jaxem.families import independent, shares
 from jaxem.families.bernoulli import share
 from jaxem.families.counts import log_mass_at_mean
 from jaxem.families.positives import with_mean_row
+from jaxem.families.priors import BetaPrior, checked_beta, log_beta, seen_before
 from jaxem.families.shares import ShareStats
 from jaxem.model import Family
 from jaxem.numerics import positive
@@ -51,11 +52,12 @@ class Tried(NamedTuple):
     at_own_share: Array
 
 
-@cache
-def binomial() -> Family:
+def binomial(prior: BetaPrior | None = None) -> Family:
     """Return the binomial family, log p(x | m, p_k) = Σ_j log (m_j over x_j) + x_j log p_kj + (m_j - x_j) log(1 - p_kj).
 
     Data are `families.Trials(successes, trials)`; `sample` keeps the trials of `like`.
+    With a `prior`, a `families.BetaPrior` of each probability, the M-step is the mode under it.
+    Raises ValueError for another prior, or one whose density is infinite at zero or one.
 
     >>> import jaxem
     >>> from jaxem import families
@@ -64,7 +66,11 @@ def binomial() -> Family:
     >>> print(jaxem.fit(model, model.init(0, x), x).params.probs)
     [0.6]
     """
+    return _binomial(checked_beta(prior))
 
+
+@cache
+def _binomial(prior: BetaPrior | None) -> Family:
     def evaluate(params: Binomial, x: Tried) -> tuple[Array, Callable[[Array], ShareStats]]:
         check_width(x.successes, independent.columns(params.probs).shape[1], "probs")
         taken = _both(x.successes, x.failures)
@@ -72,12 +78,13 @@ def binomial() -> Family:
         return shares.evaluate(taken, total, x.at_own_share, _both(params.probs, 1 - params.probs))
 
     def m_step(params: Binomial, stats: ShareStats) -> Binomial:
-        return Binomial(share(*jnp.split(stats.taken, 2, 1)).reshape(params.probs.shape))
+        return Binomial(share(*seen_before(prior, *jnp.split(stats.taken, 2, 1))).reshape(params.probs.shape))
 
     def init(x: Tried, responsibilities: Array) -> Binomial:
         """The M-step from the responsibilities and one more row, the mean of all: none is 0 or 1 unless all its data are."""
         more = with_mean_row(responsibilities)
-        return Binomial(share(*(independent.weighted_sums(each, more) for each in (x.successes, x.failures))))
+        sums = [independent.weighted_sums(each, more) for each in (x.successes, x.failures)]
+        return Binomial(share(*seen_before(prior, *sums)))
 
     def sample(key: Array, params: Binomial, labels: Array, like: Any) -> Trials:
         if like is None:
@@ -94,7 +101,8 @@ def binomial() -> Family:
         sample=sample,
         embed=lambda data: independent.columns(data.successes / positive(data.successes + data.failures)),
         prepare=_prepare,
-        parts=(binomial, ()),
+        log_prior=(lambda params: log_beta(prior, params.probs)) if prior else None,
+        parts=(binomial, (prior,)),
     )
 
 

@@ -15,6 +15,7 @@ from jaxem.families import independent
 from jaxem.families.holes import means
 from jaxem.families.observed import Observed, check_columns, split, with_holes
 from jaxem.families.positives import with_mean_row
+from jaxem.families.priors import DirichletPrior, checked_dirichlet, log_dirichlet_prior, spread
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_log
 from jaxem.trees import Shared
@@ -42,12 +43,13 @@ class Codes(NamedTuple):
     typical: Shared | None = None
 
 
-def categorical(num_categories: int | Sequence[int]) -> Family:
+def categorical(num_categories: int | Sequence[int], prior: DirichletPrior | None = None) -> Family:
     """Return the categorical family, log p(x | p_k) = Σ_j log p_kj[x_j], for whole codes 0 … C - 1, (n,) or (n, d).
 
     num_categories: C, or a tuple of the numbers C_j of d columns, where C is the largest and probabilities beyond a
     column's number are zero. Independent columns given the component: latent class analysis.
-    Raises ValueError for what is no whole number of at least one.
+    With a `prior`, a `families.DirichletPrior` of the probabilities in each column, the M-step is the mode under it.
+    Raises ValueError for what is no whole number of at least one, and for a prior whose density is infinite at zero.
 
     >>> import jaxem
     >>> x = [[0, 2], [1, 2], [1, 0], [1, 1]]
@@ -56,14 +58,24 @@ def categorical(num_categories: int | Sequence[int]) -> Family:
     [[[0.25 0.75 0.  ]
       [0.25 0.25 0.5 ]]]
     """
+    prior = checked_dirichlet(prior)
     if isinstance(num_categories, (tuple, list)):
         sizes = tuple(at_least_one("num_categories", size) for size in num_categories)
-        return _categorical(at_least_one("the number of columns", len(sizes)) and max(sizes), sizes)
-    return _categorical(at_least_one("num_categories", num_categories), None)
+        return _categorical(at_least_one("the number of columns", len(sizes)) and max(sizes), sizes, prior)
+    return _categorical(at_least_one("num_categories", num_categories), None, prior)
 
 
 @cache
-def _categorical(most: int, sizes: tuple[int, ...] | None) -> Family:
+def _categorical(most: int, sizes: tuple[int, ...] | None, prior: DirichletPrior | None) -> Family:
+    def present(like: Array) -> Array:
+        """Tell which categories there are in each column."""
+        known = np.ones(most, bool) if sizes is None else np.arange(most) < np.array(sizes)[:, None]
+        return jnp.broadcast_to(known, like.shape)
+
+    def with_prior(counts: Array) -> Array:
+        """Return counts with those that the prior counts as."""
+        return counts + jnp.where(present(counts), spread(prior.concentration, counts) - 1, 0) if prior else counts
+
     def one_hot(x: Codes) -> Array:
         """Return for each row which code it has, (n, d C)."""
         codes = independent.columns(x.x)[:, :, None]
@@ -87,8 +99,9 @@ def _categorical(most: int, sizes: tuple[int, ...] | None) -> Family:
         return with_holes(drawn, None if like is None else like.seen)
 
     def m_step(params: Categorical, stats: Array) -> Categorical:
-        """Keep what a component has learnt nothing about: columns of which it has observed nothing."""
-        return Categorical(jnp.where(stats.sum(-1, keepdims=True) > 0, _shares(stats).probs, params.probs))
+        """Keep what a component has learnt nothing about: columns of which it has observed nothing, and no prior speaks."""
+        counts = with_prior(stats)
+        return Categorical(jnp.where(counts.sum(-1, keepdims=True) > 0, _shares(counts).probs, params.probs))
 
     def embed(x: Codes) -> Array:
         codes = one_hot(x)
@@ -119,13 +132,14 @@ def _categorical(most: int, sizes: tuple[int, ...] | None) -> Family:
         evaluate,
         m_step,
         lambda params, stats: weighted_log(stats, params.probs).sum(),
-        init=lambda x, responsibilities: _shares(counted(x, with_mean_row(responsibilities))),
+        init=lambda x, responsibilities: _shares(with_prior(counted(x, with_mean_row(responsibilities)))),
         constraints=Categorical(constraints.simplex if sizes is None else constraints.simplexes(sizes)),
         sample=sample,
         embed=embed,
         prepare=prepare,
         complete=complete,
-        parts=(categorical, (most if sizes is None else sizes,)),
+        log_prior=(lambda params: log_dirichlet_prior(prior, params.probs, present(params.probs))) if prior else None,
+        parts=(categorical, (most if sizes is None else sizes, prior)),
     )
 
 

@@ -13,6 +13,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.holes import allowing_holes
 from jaxem.families.positives import along, checked, cube_root, overall_mean
+from jaxem.families.priors import GammaPrior, checked_gamma, gamma_mode, log_gamma
 from jaxem.model import Family
 from jaxem.numerics import positive
 
@@ -43,11 +44,12 @@ class Times(NamedTuple):
     x: Array
 
 
-@cache
-def exponential() -> Family:
+def exponential(prior: GammaPrior | None = None) -> Family:
     """Return the exponential family, log p(x | λ_k) = Σ_j log λ_kj - λ_kj x_j, for numbers ≥ 0, (n,) or (n, d).
 
     No mean 1/λ_k is below 1e-10 of that of all the data, which holds a component that shrinks onto zeros.
+    With a `prior`, a `families.GammaPrior` of each rate, the M-step is the mode under it, and needs no floor.
+    Raises ValueError for another prior, or one whose density is infinite at zero.
 
     >>> import jaxem
     >>> x = [1.0, 2.0, 6.0]
@@ -55,6 +57,19 @@ def exponential() -> Family:
     >>> print(jaxem.fit(model, model.init(0, x), x).params.rate.round(3))
     [0.333]
     """
+    return _exponential(checked_gamma(prior))
+
+
+@cache
+def _exponential(prior: GammaPrior | None) -> Family:
+    def m_step(params: Exponential, stats: ExponentialStats) -> Exponential:
+        if prior is None:
+            return Exponential(1 / _means(stats)[0])
+        events = jnp.broadcast_to(along(stats.counts, stats.total), stats.total.shape)
+        return Exponential(gamma_mode(prior, events, stats.total))
+
+    def degenerate(params: Exponential, stats: ExponentialStats) -> Array:
+        return (_means(stats)[1] & (along(stats.counts, stats.total) > 0)).any()
 
     def evaluate(params: Exponential, x: Times) -> tuple[Array, Callable[[Array], ExponentialStats]]:
         rate = independent.columns(params.rate)
@@ -71,7 +86,7 @@ def exponential() -> Family:
     def init(x: Times, responsibilities: Array) -> Exponential:
         """The M-step from the responsibilities and one row more, the mean of all."""
         total = independent.weighted_sums(x.x, responsibilities) + overall_mean(x.x, responsibilities)
-        return _m_step(Exponential(total), ExponentialStats(responsibilities.sum(0) + 1, total))
+        return m_step(Exponential(total), ExponentialStats(responsibilities.sum(0) + 1, total))
 
     def sample(key: Array, params: Exponential, labels: Array, like: Any) -> Array:
         rate = params.rate[labels]
@@ -79,15 +94,16 @@ def exponential() -> Family:
 
     family = Family(
         evaluate,
-        _m_step,
+        m_step,
         expected_log_prob,
         init,
         constraints=Exponential(constraints.positive),
         sample=sample,
         embed=lambda data: cube_root(data.x),
         prepare=lambda data, weights: data if isinstance(data, Times) else Times(checked(data, zero=True)),
-        degenerate=lambda params, stats: (_means(stats)[1] & (along(stats.counts, stats.total) > 0)).any(),
-        parts=(exponential, ()),
+        log_prior=(lambda params: log_gamma(prior, params.rate)) if prior else None,
+        degenerate=None if prior else degenerate,
+        parts=(exponential, (prior,)),
     )
     return allowing_holes(family, mean=lambda params: 1 / params.rate, legal=1.0)
 
@@ -98,7 +114,3 @@ def _means(stats: ExponentialStats) -> tuple[Array, Array]:
     overall = stats.total.sum(0, keepdims=True) / stats.counts.sum()
     least = jnp.maximum(MEAN_FLOOR * overall, jnp.sqrt(jnp.finfo(mean.dtype).tiny))
     return jnp.maximum(mean, least), mean < least
-
-
-def _m_step(params: Exponential, stats: ExponentialStats) -> Exponential:
-    return Exponential(1 / _means(stats)[0])

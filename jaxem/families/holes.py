@@ -13,9 +13,9 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import check_rank, check_width, prepared
-from jaxem.components import keep_empty
 from jaxem.constraints import Constraint
 from jaxem.families.observed import Observed, check_columns, split, with_holes
+from jaxem.families.priors import updated
 from jaxem.model import Family, PyTree, require
 from jaxem.numerics import positive
 from jaxem.trees import Shared, is_shared, map_rows
@@ -82,7 +82,7 @@ def allowing_holes(family: Family, mean: Callable[[PyTree], Array], legal: float
             return family.m_step(params, stats)
 
         def of_column(theta: PyTree, column: PyTree, counts: Array) -> PyTree:
-            return keep_empty(domains, counts, family.m_step(theta, column), theta)
+            return updated(family, counts, theta, column)
 
         new = _over(of_column, _by_column(domains, params), stats.columns, stats.counts)
         return constraints.each(lambda domain, leaf, old: _back(domain, leaf, _has_event(domain, old)), domains, new, params)

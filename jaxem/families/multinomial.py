@@ -14,6 +14,7 @@ from jaxem.arrays import check_rank, check_width
 from jaxem.families import independent, shares
 from jaxem.families.counts import log_mass_at_mean
 from jaxem.families.positives import with_mean_row
+from jaxem.families.priors import DirichletPrior, checked_dirichlet, log_dirichlet_prior, spread
 from jaxem.families.shares import ShareStats
 from jaxem.model import Family
 from jaxem.numerics import positive
@@ -37,11 +38,12 @@ class Totalled(NamedTuple):
     at_own_share: Array
 
 
-@cache
-def multinomial() -> Family:
+def multinomial(prior: DirichletPrior | None = None) -> Family:
     """Return the multinomial family, log p(x | m, p_k) = log m! - Σ_j log x_j! + Σ_j x_j log p_kj, for counts (n, d).
 
     The totals m = Σ_j x_j are given, not modelled; `sample` keeps those of `like`.
+    With a `prior`, a `families.DirichletPrior` of the shares, the M-step is the mode under it.
+    Raises ValueError for another prior, or one whose density is infinite at zero.
 
     >>> import jaxem
     >>> x = [[1, 1, 0], [2, 5, 1]]
@@ -49,6 +51,13 @@ def multinomial() -> Family:
     >>> print(jaxem.fit(model, model.init(0, x), x).params.probs)
     [[0.3 0.6 0.1]]
     """
+    return _multinomial(checked_dirichlet(prior))
+
+
+@cache
+def _multinomial(prior: DirichletPrior | None) -> Family:
+    def mode(taken: Array) -> Multinomial:
+        return _normalized(taken + (spread(prior.concentration, taken) - 1) if prior else taken)
 
     def evaluate(params: Multinomial, x: Totalled) -> tuple[Array, Callable[[Array], ShareStats]]:
         check_width(x.x, params.probs.shape[1], "probs")
@@ -57,7 +66,7 @@ def multinomial() -> Family:
 
     def init(x: Totalled, responsibilities: Array) -> Multinomial:
         """The M-step from the responsibilities and one more row, the mean of all: none is 0 unless all its column is."""
-        return _normalized(with_mean_row(responsibilities).T @ x.x)
+        return mode(with_mean_row(responsibilities).T @ x.x)
 
     def sample(key: Array, params: Multinomial, labels: Array, like: Any) -> Array:
         if like is None:
@@ -66,14 +75,15 @@ def multinomial() -> Family:
 
     return Family(
         evaluate,
-        lambda params, stats: _normalized(stats.taken),
+        lambda params, stats: mode(stats.taken),
         lambda params, stats: shares.expected_log_prob(stats, params.probs),
         init,
         constraints=Multinomial(constraints.simplex),
         sample=sample,
         embed=lambda data: jnp.sqrt(data.x / positive(data.x.sum(1, keepdims=True))),
         prepare=_prepare,
-        parts=(multinomial, ()),
+        log_prior=(lambda params: log_dirichlet_prior(prior, params.probs)) if prior else None,
+        parts=(multinomial, (prior,)),
     )
 
 

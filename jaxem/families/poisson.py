@@ -13,6 +13,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.counts import deviance, log_mass_at_mean, sample_poisson
 from jaxem.families.holes import allowing_holes
+from jaxem.families.priors import GammaPrior, checked_gamma, gamma_mode, log_gamma
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_sum
 
@@ -50,12 +51,13 @@ class Counts(NamedTuple):
     at_own_mean: Array
 
 
-@cache
-def poisson() -> Family:
+def poisson(prior: GammaPrior | None = None) -> Family:
     """Return the Poisson family, log p(x | λ_k) = Σ_j x_j log λ_kj - λ_kj - log x_j!, for counts (n,) or (n, d).
 
     Evaluated as log p(x | x) - D(x; λ), D = Σ_j x_j log(x_j / λ_j) + λ_j - x_j: both terms are of one sign, so nothing cancels
-    at any rate (Loader 2000).
+    at any rate (Loader 2000). With a `prior`, a `families.GammaPrior` of each rate, the M-step is the mode under it.
+
+    Raises ValueError for another prior, or one whose density is infinite at zero.
 
     >>> import numpy as np, jaxem
     >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
@@ -63,7 +65,11 @@ def poisson() -> Family:
     >>> print(np.sort(best.params.components.rate).round(1))
     [ 20. 800.]
     """
+    return _poisson(checked_gamma(prior))
 
+
+@cache
+def _poisson(prior: GammaPrior | None) -> Family:
     def evaluate(params: Poisson, x: Counts) -> tuple[Array, Callable[[Array], PoissonStats]]:
         counts, none = independent.columns(x.x), params.rate == 0
         about = jnp.where(none, 1, params.rate)
@@ -95,27 +101,27 @@ def poisson() -> Family:
         """The M-step from the responsibilities and half a count more: no rate is zero unless all counts are."""
         total = independent.weighted_sums(x.x, responsibilities)
         more = jnp.where(total.sum(0, keepdims=True) > 0, total + 0.5, 0)
-        return Poisson(more / _along(responsibilities.sum(0) + 1, total))
+        return Poisson(gamma_mode(prior, more, jnp.broadcast_to(_along(responsibilities.sum(0) + 1, total), total.shape)))
+
+    def m_step(params: Poisson, stats: PoissonStats) -> Poisson:
+        return Poisson(gamma_mode(prior, stats.total, jnp.broadcast_to(_along(stats.counts, stats.total), stats.total.shape)))
 
     def sample(key: Array, params: Poisson, labels: Array, like: Any) -> Array:
         return sample_poisson(key, params.rate[labels])
 
     family = Family(
         evaluate,
-        _m_step,
+        m_step,
         expected_log_prob,
         init,
         constraints=Poisson(constraints.non_negative),
         sample=sample,
         embed=lambda data: jnp.sqrt(independent.columns(data.x)),
         prepare=_prepare,
-        parts=(poisson, ()),
+        log_prior=(lambda params: log_gamma(prior, params.rate)) if prior else None,
+        parts=(poisson, (prior,)),
     )
     return allowing_holes(family, mean=lambda params: params.rate)
-
-
-def _m_step(params: Poisson, stats: PoissonStats) -> Poisson:
-    return Poisson(stats.total / positive(_along(stats.counts, stats.total)))
 
 
 def _along(counts: Array, like: Array) -> Array:

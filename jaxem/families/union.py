@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxem.arrays import at_least_one, in_one_dtype, prepared
-from jaxem.components import keep_empty
+from jaxem.families.priors import updated
 from jaxem.model import Family, PyTree, check_family, require
 
 
@@ -73,10 +73,7 @@ def _union(*parts: tuple[Family, int]) -> Family:
         return jnp.concatenate(log_prob, 1), statistics
 
     def m_step(params: PyTree, stats: UnionStats) -> PyTree:
-        def updated(family: Family, theta: PyTree, counts: Array, sums: PyTree) -> PyTree:
-            return keep_empty(family.constraints, counts, family.m_step(theta, sums), theta)
-
-        return tuple(of_each(updated, params, stats.counts, stats.parts))
+        return tuple(of_each(updated, stats.counts, params, stats.parts))
 
     def expected_log_prob(params: PyTree, stats: UnionStats) -> Array:
         return sum(of_each(lambda family, theta, sums: family.expected_log_prob(theta, sums), params, stats.parts))

@@ -1,7 +1,7 @@
 """Finite mixtures: one latent label per row, p(x) = Σ_k π_k p(x | θ_k), where π may depend on covariates by a gate."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxem import constraints, seeds
 from jaxem.arrays import at_least_one, in_one_dtype, is_traced, prepared
-from jaxem.components import keep_empty
+from jaxem.families.priors import log_dirichlet, updated
 from jaxem.families.subsets import shares_of_fits
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
@@ -44,14 +44,22 @@ class MixtureStats(NamedTuple):
     gate: PyTree = ()
 
 
-def mixture(family: Family, num_components: int, gate: Family | None = None) -> Model:
+def mixture(
+    family: Family,
+    num_components: int,
+    gate: Family | None = None,
+    concentration: float | Sequence[float] | None = None,
+) -> Model:
     """Return the mixture of `num_components` components of `family`.
 
     r_nk ∝ π_k p(x_n | θ_k);  data (n, *event), weights (n,), posterior (n, k), latents of `sample` (n,) labels.
     With a `gate`, a Family whose k "components" are the labels, π_k is p(label k | gate data), and data are
     `families.Gated(gate, data)`: a mixture of experts (Jacobs, Jordan, Nowlan & Hinton 1991).
     A start weight of exactly 0 stays 0 under EM: that component is absent.
-    Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, and for what is no family.
+    `concentration` α ≥ 1, a number or one for each component, puts a Dirichlet prior on the weights, as if α - 1 rows of each
+    component that is present had been seen; None and 1 are flat.
+    Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, for what is no family, and for
+    a concentration below one or beside a gate.
 
     >>> import numpy as np, jaxem
     >>> model = jaxem.mixture(jaxem.families.poisson(), 2)
@@ -64,11 +72,14 @@ def mixture(family: Family, num_components: int, gate: Family | None = None) -> 
     check_family(family)
     if gate is not None:
         check_family(gate, "gate")
-    return _mixture(family, at_least_one("num_components", num_components), gate)
+    num_components = at_least_one("num_components", num_components)
+    return _mixture(family, num_components, gate, _checked(concentration, num_components, gate))
 
 
 @cache
-def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
+def _mixture(
+    family: Family, num_components: int, gate: Family | None, concentration: float | tuple[float, ...] | None
+) -> Model:
     parts_of = (family,) if gate is None else (family, gate)
 
     def split(data: PyTree) -> tuple[PyTree, PyTree]:
@@ -95,11 +106,20 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         return shares.T, log_prob, statistics
 
     def m_step(params: Mixture, stats: MixtureStats) -> Mixture:
-        new = family.m_step(params.components, stats.components)
-        components = keep_empty(family.constraints, stats.counts, new, params.components)
+        components = updated(family, stats.counts, params.components, stats.components)
         if gate is None:
-            return Mixture(stats.counts / stats.counts.sum(), components)
+            return Mixture(shares_of(params.weights, stats.counts), components)
         return Mixture(gate.m_step(params.weights, stats.gate), components)
+
+    def shares_of(weights: Array, counts: Array) -> Array:
+        """Return the mode of the weights: under a prior that of rows seen before too, in components that are present."""
+        if concentration is not None:
+            counts = jnp.where(weights > 0, counts + (jnp.asarray(concentration, counts.dtype) - 1), 0)
+        return counts / counts.sum()
+
+    def log_prior_of_weights(weights: Array) -> Array:
+        alpha = jnp.broadcast_to(jnp.asarray(concentration, weights.dtype), weights.shape)
+        return log_dirichlet(alpha, weights, (weights > 0) | (alpha == 1))
 
     def expected_log_joint(params: Mixture, stats: MixtureStats) -> Array:
         if gate is None:
@@ -136,7 +156,8 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         return x if gate is None else in_one_dtype(Gated(prepared(gate, covariates, weights), x))
 
     def log_prior(params: Mixture) -> Array:
-        priors = [(family.log_prior, params.components), (gate.log_prior if gate else None, params.weights)]
+        """Return log p(θ), in nats: that of the weights or the gate, and that of the components."""
+        priors = [(family.log_prior, params.components), (of_weights, params.weights)]
         return reduce(operator.add, [prior(theta) for prior, theta in priors if prior])
 
     def degenerate(params: Mixture, stats: MixtureStats) -> Array:
@@ -144,6 +165,7 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         return reduce(operator.or_, [floor(theta, sums) for floor, theta, sums in floors if floor])
 
     size, gate_floor = family.size, gate.degenerate if gate else None
+    of_weights = gate.log_prior if gate else log_prior_of_weights if concentration is not None else None
     return build(
         infer,
         m_step,
@@ -152,13 +174,34 @@ def _mixture(family: Family, num_components: int, gate: Family | None) -> Model:
         begin=begin,
         draw=draw,
         size=size and (lambda data: size(split(data)[1])),
-        log_prior=log_prior if any(part.log_prior for part in parts_of) else None,
+        log_prior=log_prior if family.log_prior or of_weights else None,
         degenerate=degenerate if any(part.degenerate for part in parts_of) else None,
         constraints=Mixture(gate.constraints if gate else constraints.simplex, family.constraints),
         additive=all(part.additive for part in parts_of),
         exact=all(part.exact for part in parts_of),
-        parts=(mixture, (family, num_components, gate)),
+        parts=(mixture, (family, num_components, gate, concentration)),
     )
+
+
+def _checked(concentration: Any, num_components: int, gate: Family | None) -> float | tuple[float, ...] | None:
+    """Return the concentration as a number or one for each component, None where it is flat; else raise ValueError."""
+    if concentration is None:
+        return None
+    if gate is not None:
+        raise ValueError("concentration is a prior of weights, and a gate stands in their place: give the gate a prior.")
+    alpha = np.asarray(concentration)
+    if (
+        alpha.dtype.kind not in "iuf"
+        or alpha.shape not in ((), (num_components,))
+        or not ((1 <= alpha) & (alpha < np.inf)).all()
+    ):
+        raise ValueError(
+            f"concentration must be a number ≥ 1, or one for each of the {num_components} components, got {concentration!r}: "
+            "below one the density has no mode, as it is infinite where a weight is zero."
+        )
+    numbers = alpha.astype(float).tolist()
+    flat = bool((alpha == 1).all())
+    return None if flat else numbers if alpha.ndim == 0 else tuple(numbers)
 
 
 def seeded(

@@ -12,14 +12,25 @@ def family_of(model: Model, params: PyTree, who: str) -> tuple[Family, PyTree, A
 
     Raises ValueError, in the name of `who`, for a model that was not built so.
     """
+    model, params = built(model, params, who)
+    constructor, arguments = model.parts or (None, ())
+    return (arguments[0], params.components, arguments[2]) if constructor is mixture else (arguments[0], params, None)
+
+
+def built(model: Model, params: PyTree, who: str) -> tuple[Model, PyTree]:
+    """Return the mixture or single model that a model is made of, and its params, with what is held put back.
+
+    Raises ValueError, in the name of `who`, for a model that was not built so.
+    """
+    given = model
     while model.parts is not None:
         constructor, arguments = model.parts
-        if constructor is mixture:
-            return arguments[0], params.components, arguments[2]
-        if constructor is single:
-            return arguments[0], params, None
+        if constructor in (mixture, single):
+            return model, params
         if not arguments or not isinstance(arguments[0], Model):
             break
-        params = model.whole(params) if model.whole else params
-        model = arguments[0]
+        inner = arguments[0]
+        params = model.whole(params) if model.whole and model.whole is not inner.whole else params
+        model = inner
+    model = given
     raise ValueError(f"{who} needs a model built by mixture(family, k) or single(family), which this one is not: {model!r}.")

@@ -43,8 +43,8 @@ def _all_steps(bench: Bench, params: PyTree) -> Fit:
     found = [bench.at(params)]
     for _ in range(FIT_STEPS):
         found.append(bench.at(found[-1].update))
-    history = np.array([each.log_likelihood for each in found])
-    numbers: Any = history[-1], np.int32(FIT_STEPS), np.int32(Status.MAX_STEPS), history, np.int32(FIT_STEPS + 1)
+    history = np.array([climbed(each) for each in found])
+    numbers: Any = found[-1].log_likelihood, np.int32(FIT_STEPS), np.int32(Status.MAX_STEPS), history, np.int32(FIT_STEPS + 1)
     return Fit(found[-2].update, *numbers)
 
 
@@ -101,6 +101,10 @@ def honest_end(bench: Bench) -> None:
     assert apart <= rounding, (
         f"{law}: Fit.log_likelihood is {float(ended.log_likelihood)}, that of e_step at Fit.params "
         f"{float(there.log_likelihood)}: {apart:.3g} apart, more than {rounding:.3g}."
+    )
+    height, expected = float(ended.log_likelihood) + float(ended.log_prior), climbed(there)
+    assert abs(height - expected) <= rounding + bench.eps * SUM * abs(float(ended.log_prior)), (
+        f"{law}: Fit.log_likelihood + Fit.log_prior is {height}, at Fit.params it is {expected}."
     )
     if ended.status == Status.CONVERGED:
         gain = climbed(bench.at(there.update)) - climbed(there)
