@@ -28,7 +28,7 @@ def with_prior(model: Model, log_prior: LogPrior) -> Model:
     >>> model = jaxem.with_prior(jaxem.single(jaxem.families.poisson()), near_two)
     >>> fit = jaxem.fit(model, jaxem.families.Poisson([1.0]), [3, 1, 2, 6])
     >>> print(fit.params.rate.round(2))
-    [2.07]
+    [2.08]
     """
     check_model(model)
     require(model, "expected_log_joint")

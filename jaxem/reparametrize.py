@@ -49,7 +49,7 @@ def reparametrize(
     >>> x = jaxem.datasets.faithful()
     >>> fit = jaxem.fit(model, model.init(0, x), x)
     >>> print(f"{fit.log_likelihood:.1f}", jaxem.num_free_parameters(model, fit.params))
-    -1161.3 7
+    -1157.7 7
     """
     check_model(model)
     require(model, "expected_log_joint")
