@@ -571,6 +571,17 @@ def gaussian_family(covariance, dim):
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
 
 
+def with_prior_by_default(row, form):
+    """The row under the default prior, of which more is made."""
+
+    def build(dtype):
+        _, params, data = row.build(dtype)
+        prior = families.default_prior(form, data, 2)._replace(shrinkage=2.0)
+        return families.gaussian(form, prior=prior), params, data
+
+    return FamilyRow(build)
+
+
 def student_t_family(form, dof, rows=lambda data: data):
     def build(dtype):
         scale = {"tied": jnp.array([[1.5, 0.3], [0.3, 1.0]], dtype), "spherical": jnp.array([1.0, 2.0], dtype)}[form]
@@ -602,6 +613,9 @@ FAMILIES = {
     "EVI, with holes": FamilyRow(
         lambda dtype: (families.gaussian("EVI"), eigen("EVI", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
     ),
+    "tied, a prior": with_prior_by_default(gaussian_family("tied", 3), "tied"),
+    "VEI, a prior": with_prior_by_default(eigen_family("VEI"), "VEI"),
+    "EVV, a prior": with_prior_by_default(eigen_family("EVV"), "EVV"),
     "student-t, free, with holes": student_t_family("spherical", "tied", holed),
     "student-t, tied scale": student_t_family("tied", 3.0),
     "student-t, one dof": student_t_family("spherical", "tied"),
