@@ -57,7 +57,7 @@ def mixture(
     `families.Gated(gate, data)`: a mixture of experts (Jacobs, Jordan, Nowlan & Hinton 1991).
     A start weight of exactly 0 stays 0 under EM: that component is absent.
     `concentration` α ≥ 1, a number or one for each component, puts a Dirichlet prior on the weights, as if α - 1 rows of each
-    component that is present had been seen; None and 1 are flat.
+    component that is present had been seen; 1 is flat, of density Γ(k), and None no prior.
     Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, for what is no family, and for
     a concentration below one or beside a gate.
 
@@ -184,7 +184,7 @@ def _mixture(
 
 
 def _checked(concentration: Any, num_components: int, gate: Family | None) -> float | tuple[float, ...] | None:
-    """Return the concentration as a number or one for each component, None where it is flat; else raise ValueError."""
+    """Return the concentration as a number or one for each component, None for none; else raise ValueError."""
     if concentration is None:
         return None
     if gate is not None:
@@ -200,8 +200,7 @@ def _checked(concentration: Any, num_components: int, gate: Family | None) -> fl
             "below one the density has no mode, as it is infinite where a weight is zero."
         )
     numbers = alpha.astype(float).tolist()
-    flat = bool((alpha == 1).all())
-    return None if flat else numbers if alpha.ndim == 0 else tuple(numbers)
+    return numbers if alpha.ndim == 0 else tuple(numbers)
 
 
 def seeded(
