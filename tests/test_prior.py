@@ -96,6 +96,7 @@ def test_a_flat_prior_of_weights_changes_no_step_and_has_the_density_that_others
     np.testing.assert_array_equal(flat.m_step(params, stats).weights, none.m_step(params, stats).weights)
     two = jaxem.mixture(families.poisson(), 2, concentration=np.array([2.0, 1.0]))
     assert two is jaxem.mixture(families.poisson(), 2, concentration=[2, 1])
+    assert jaxem.mixture(families.poisson(), 3, concentration=[1, 1, 1]) is flat
 
 
 def test_an_absent_component_has_no_part_in_the_prior_of_weights():

@@ -11,8 +11,8 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import prepared
-from jaxem.components import keep_empty
 from jaxem.families.binomial import Trials
+from jaxem.families.priors import updated
 from jaxem.families.regression import Regression
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.numerics import positive, weighted_log
@@ -94,8 +94,7 @@ def _zero_inflated(family: Family) -> Family:
         return total, statistics
 
     def m_step(params: ZeroInflated, stats: ZeroInflatedStats) -> ZeroInflated:
-        new = family.m_step(params.components, stats.components)
-        components = keep_empty(family.constraints, stats.others, new, params.components)
+        components = updated(family, stats.others, params.components, stats.components)
         return ZeroInflated(stats.zeros / positive(stats.zeros + stats.others), components)
 
     def expected_log_prob(params: ZeroInflated, stats: ZeroInflatedStats) -> Array:
