@@ -442,6 +442,82 @@ def combined_data(dtype):
     return families.Labelled({"count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}, known_labels())
 
 
+@cache
+def with_conjugate_prior(form):
+    scale = ((2.0, 0.5), (0.5, 1.0)) if form in ("full", "tied") else 1.5
+    return families.gaussian(form, prior=families.NormalInverseWishart((0.5, 1.0), 0.5, 4.0, scale))
+
+
+def rows_with_labels(rows, labels=known_labels):
+    """Data of which some labels are known, as many as there are rows."""
+
+    def build(dtype):
+        data = rows(dtype)
+        return families.Labelled(data, labels()[: len(jax.tree.leaves(data)[0])])
+
+    return build
+
+
+def experts_with_labels(dtype):
+    return families.Gated(columns(dtype), rows_with_labels(lambda dtype: two_clusters(2, dtype))(dtype))
+
+
+@cache
+def poisson_with_priors_by_column():
+    return families.poisson(families.GammaPrior((2.0, 1.0), (0.5, 1.5)))
+
+
+def many_zeros(dtype):
+    return jnp.where(jnp.arange(ROWS) % 4 == 1, 0, counts(1, dtype)[:, 0])
+
+
+COMBINED = {
+    "holes, prior, means held": frozen(
+        lambda: jaxem.mixture(with_conjugate_prior("diag"), 2),
+        lambda p: p.components.mean,
+        lambda dtype: holed(two_clusters(2, dtype)),
+    ),
+    "labels excluded, tied, prior, weights with a prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(with_conjugate_prior("tied")), 3, concentration=(2.0, 1.5, 1.0)),
+        rows_with_labels(lambda dtype: two_clusters(2, dtype), allowed_labels)(dtype),
+    ),
+    "regressions, labels, variances held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.linear_regression(common=(2,))), 2),
+        lambda p: p.components.variance,
+        rows_with_labels(lambda dtype: regressions(dtype)["line"]),
+    ),
+    "experts, labels, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(with_conjugate_prior("diag")), 2, gate=families.softmax_regression()),
+        experts_with_labels(dtype),
+    ),
+    "holes, a prior of each column, weights with a prior": lambda dtype: drawn(
+        jaxem.mixture(poisson_with_priors_by_column(), 2, concentration=1.5), holed(counts(2, dtype))
+    ),
+    "labels, repeated measurements with holes, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(families.grouped(with_conjugate_prior("diag"))), 2),
+        rows_with_labels(measured_with_holes)(dtype),
+    ),
+    "labels, zero-inflated, prior, shares of zeros held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.zero_inflated(poisson_with_prior())), 2),
+        lambda p: p.components.zero,
+        rows_with_labels(many_zeros),
+    ),
+    "labels, student-t with holes, scales held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.student_t("diag", dof=4)), 2),
+        lambda p: p.components.scale,
+        rows_with_labels(lambda dtype: holed(two_clusters(2, dtype))),
+    ),
+    "labels, union, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(families.union((with_conjugate_prior("full"), 1), (families.noise(0.02), 1))), 2),
+        rows_with_labels(lambda dtype: two_clusters(2, dtype))(dtype),
+    ),
+    "labels, holes, prior, equal variances": lambda dtype: drawn(
+        equal_variances(families.labelled(with_conjugate_prior("diag"))),
+        rows_with_labels(lambda dtype: holed(two_clusters(2, dtype)))(dtype),
+    ),
+}
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
 
@@ -540,6 +616,7 @@ MODELS = {
     "labels, product, priors, any prior, weights held, in blocks": Row(
         frozen(lambda: jaxem.chunked(jaxem.with_prior(combined(), shy), 16), lambda p: p.weights, combined_data), DOUBLE
     ),
+    **{name: Row(build, DOUBLE) for name, build in COMBINED.items()},
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),
 }
 
@@ -569,6 +646,17 @@ def gaussian_family(covariance, dim):
         return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
 
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
+
+
+def with_prior_by_default(row, form):
+    """The row under the default prior, of which more is made."""
+
+    def build(dtype):
+        _, params, data = row.build(dtype)
+        prior = families.default_prior(form, data, 2)._replace(shrinkage=2.0)
+        return families.gaussian(form, prior=prior), params, data
+
+    return FamilyRow(build)
 
 
 def student_t_family(form, dof, rows=lambda data: data):
@@ -602,6 +690,9 @@ FAMILIES = {
     "EVI, with holes": FamilyRow(
         lambda dtype: (families.gaussian("EVI"), eigen("EVI", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
     ),
+    "tied, a prior": with_prior_by_default(gaussian_family("tied", 3), "tied"),
+    "VEI, a prior": with_prior_by_default(eigen_family("VEI"), "VEI"),
+    "EVV, a prior": with_prior_by_default(eigen_family("EVV"), "EVV"),
     "student-t, free, with holes": student_t_family("spherical", "tied", holed),
     "student-t, tied scale": student_t_family("tied", 3.0),
     "student-t, one dof": student_t_family("spherical", "tied"),

@@ -15,6 +15,8 @@ from jaxem.families.gamma import Gamma as Gamma
 from jaxem.families.gamma import gamma as gamma
 from jaxem.families.gaussian import Eigen as Eigen
 from jaxem.families.gaussian import Gaussian as Gaussian
+from jaxem.families.gaussian import NormalInverseWishart as NormalInverseWishart
+from jaxem.families.gaussian import default_prior as default_prior
 from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
 from jaxem.families.glm import GLM as GLM
