@@ -104,45 +104,57 @@ def _prepare(data: Any, weights: Array | None) -> Lifetimes:
 
 def log_ratio(x: Array, scale: Array) -> Array:
     """Return log x/λ, (k, d, n), right to its own last digits where x is near λ."""
-    rows, scale = independent.columns(x).T[None], independent.columns(scale)[:, :, None]
-    delta = (rows - scale) / scale
+    scale = independent.columns(scale)
+    rows, each = jnp.tile(independent.columns(x).T, (scale.shape[0], 1)), scale.ravel()[:, None]
+    delta = (rows - each) / each
     near = jnp.abs(delta) < 0.5
-    return jnp.where(near, jnp.log1p(jnp.where(near, delta, 0)), jnp.log(rows / scale))
+    ratio = jnp.where(near, jnp.log1p(jnp.where(near, delta, 0)), jnp.log(rows / each))
+    return ratio.reshape(*scale.shape, -1)
 
 
 def _evaluate(params: Weibull, x: Lifetimes) -> tuple[Array, Callable[[Array], WeibullStats]]:
-    shape = independent.columns(params.shape)[:, :, None]
+    shape = independent.columns(params.shape)
     check_width(x.x, shape.shape[1], "shape")
-    power = shape * log_ratio(x.x, params.scale)
+    each = shape.ravel()[:, None]
+    power = each * _flat(log_ratio(x.x, params.scale))
     most = 0.5 * math.log(jnp.finfo(power.dtype).max)  # beyond, a finite density has finite slopes, and is none all the same
-    log_prob = jnp.log(shape) + power - jnp.exp(jnp.minimum(power, most))
+    log_prob = (jnp.log(each) + power - jnp.exp(jnp.minimum(power, most))).reshape(*shape.shape, -1)
     return log_prob.sum(1).T - x.log_x[:, None], lambda responsibilities: WeibullStats(x, responsibilities)
 
 
-class _Powers(NamedTuple):
-    """Rows about the old scales, u = log x/λ less the largest of each component, (k, d, n), as powers of x need them."""
+def _flat(of_rows: Array) -> Array:
+    """Return (k, d, n) as (k d, n), over which sums and slopes are ten times as fast on a CPU as over (k, 1, n)."""
+    return of_rows.reshape(-1, of_rows.shape[2])
 
-    shares: Array  # r_nk / N_k, (k, 1, n)
-    largest: Array  # (k, d)
-    below: Array
-    mean: Array  # of `below`, (k, d)
+
+class _Powers(NamedTuple):
+    """Rows about the old scales, u = log x/λ less the largest of each component, for each of the m = k d numbers per row."""
+
+    shares: Array  # r_nk / N_k, (m, n)
+    largest: Array  # (m,)
+    below: Array  # (m, n)
+    mean: Array  # of `below`, (m,)
 
 
 def _powers(params: Weibull, stats: WeibullStats) -> _Powers:
-    log_x, weights = log_ratio(stats.rows.x, params.scale), stats.responsibilities.T[:, None]
-    largest = jnp.where(weights > 0, log_x, -jnp.inf).max(2)
+    log_x = _flat(log_ratio(stats.rows.x, params.scale))
+    weights = jnp.repeat(stats.responsibilities.T, log_x.shape[0] // stats.responsibilities.shape[1], axis=0)
+    largest = jnp.where(weights > 0, log_x, -jnp.inf).max(1)
     largest = jnp.where(largest > -jnp.inf, largest, 0)
-    shares, below = weights / positive(weights.sum(2, keepdims=True)), jnp.minimum(log_x - largest[:, :, None], 0)
-    return _Powers(shares, largest, below, (shares * below).sum(2))
+    shares, below = weights / positive(weights.sum(1))[:, None], jnp.minimum(log_x - largest[:, None], 0)
+    return _Powers(shares, largest, below, (shares * below).sum(1))
 
 
 def _tilted(powers: _Powers, shape: Array) -> tuple[Array, Array, Array]:
-    """Return Σ r x^c, and by how much the mean of log x with weights r x^c exceeds that with r, and its variance: (k, d)."""
-    weights = powers.shares * jnp.exp(shape[:, :, None] * powers.below)
-    total = positive(weights.sum(2))
-    mean = (weights * powers.below).sum(2) / total
-    variance = (weights * (powers.below - mean[:, :, None]) ** 2).sum(2) / total
-    return total, jnp.maximum(mean - powers.mean, jnp.finfo(total.dtype).tiny), variance
+    """Return Σ r x^c, and by how much the mean of log x with weights r x^c exceeds that with r, and its variance: (m,).
+
+    One pass over the rows: `below` lies about as near to zero as it spreads wherever these weights count.
+    """
+    weights = powers.shares * jnp.exp(shape[:, None] * powers.below)
+    total, first, second = (each.sum(1) for each in (weights, weights * powers.below, weights * powers.below**2))
+    mean = first / positive(total)
+    variance = jnp.maximum(second / positive(total) - mean**2, 0)
+    return positive(total), jnp.maximum(mean - powers.mean, jnp.finfo(total.dtype).tiny), variance
 
 
 def _m_step(params: Weibull, stats: WeibullStats) -> Weibull:
@@ -155,7 +167,7 @@ def _m_step(params: Weibull, stats: WeibullStats) -> Weibull:
         _, excess, variance = _tilted(powers, shape)
         return -(log_shape + jnp.log(excess)), -(1 + shape * variance / excess)
 
-    found = root(function, jnp.log(independent.columns(params.shape)), math.log(LEAST), math.log(most))
+    found = root(function, jnp.log(params.shape.ravel()), math.log(LEAST), math.log(most))
     shape = jnp.where(found >= math.log(most), most, jnp.exp(found))
     log_mean = jnp.log(_tilted(powers, shape)[0]) / shape + powers.largest
     event = params.shape.shape
@@ -165,5 +177,4 @@ def _m_step(params: Weibull, stats: WeibullStats) -> Weibull:
 def _degenerate(params: Weibull, stats: WeibullStats) -> Array:
     powers = _powers(params, stats)
     most = jnp.full_like(powers.mean, sharpest(powers.mean.dtype))
-    some = stats.responsibilities.sum(0)[:, None] > 0
-    return ((_tilted(powers, most)[1] * most <= 1) & some).any()
+    return ((_tilted(powers, most)[1] * most <= 1) & (powers.shares.sum(1) > 0)).any()
