@@ -124,8 +124,9 @@ def summed(over_rows: EStep | Statistics, block_size: int, block_bytes: int | No
         zero = jnp.array(0)
         program, shapes = jax.make_jaxpr(lambda: of_rows(zero, zero, most), return_shape=True)()
         if block_bytes:
-            allowed = max(block_bytes, STATISTICS * sum(map(_bytes, jax.tree.leaves(shapes))))
-            most = max(1, min(most, int(most * allowed / most_bytes(program.jaxpr))))
+            statistics = STATISTICS * sum(map(_bytes, jax.tree.leaves(shapes)))
+            most_rows = rows if statistics > block_bytes else most
+            most = max(1, min(most_rows, int(most * max(block_bytes, statistics) / most_bytes(program.jaxpr))))
         if rows <= most:
             return over_rows(params, data, weights, *more)
         num_blocks, size = _blocks(rows, most)

@@ -89,6 +89,15 @@ def measured(dtype):
     return families.Grouped(values, jnp.asarray(count))
 
 
+def partly_known(dim, dtype):
+    """Two fifths of positive numbers exact, the others known to be above one, below one, or between two."""
+    x, rng = np.asarray(positives(dim, "float64")), np.random.default_rng(15)
+    status = np.array([0, 0, 1, -1, 2])[rng.permutation(x.size).reshape(x.shape) % 5]
+    low, high = x * rng.uniform(0.5, 1, x.shape), x * rng.uniform(1, 1.5, x.shape)
+    value = np.where(status == 0, x, np.where(status == -1, high, low))
+    return families.Censored(jnp.asarray(value, dtype), jnp.asarray(status), jnp.asarray(high, dtype))
+
+
 def trials(dtype):
     rng = np.random.default_rng(10)
     tried = rng.integers(1, 12, (ROWS, 2))
@@ -563,7 +572,12 @@ MODELS = {
     "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
     "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
     "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
-    "beta": mixture_of(families.beta, fractions, DOUBLE),
+    "exponential, censored": mixture_of(
+        lambda: families.censored(families.exponential()), lambda dtype: partly_known(2, dtype), SINGLE
+    ),
+    "weibull, censored": mixture_of(
+        lambda: families.censored(families.weibull()), lambda dtype: partly_known(1, dtype), DOUBLE
+    ),
     "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
     "binomial": mixture_of(families.binomial, trials, SINGLE),
     "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
@@ -719,5 +733,12 @@ FAMILIES = {
     ),
     "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),
     "negative binomial regression": FamilyRow(lambda dtype: one_regression("negative binomial", dtype)),
+    "log-normal, censored": FamilyRow(
+        lambda dtype: (
+            families.censored(families.log_normal()),
+            families.LogNormal(jnp.array([[0.0], [2.0]], dtype), jnp.array([[0.5], [1.0]], dtype)),
+            partly_known(1, dtype),
+        )
+    ),
     "exponential": FamilyRow(lambda dtype: (exponential(), Exponential(jnp.array([1.0, 0.1], dtype)), lifetimes(dtype))),
 }

@@ -9,6 +9,8 @@ from jaxem.families.binomial import Trials as Trials
 from jaxem.families.binomial import binomial as binomial
 from jaxem.families.categorical import Categorical as Categorical
 from jaxem.families.categorical import categorical as categorical
+from jaxem.families.censored import Censored as Censored
+from jaxem.families.censored import censored as censored
 from jaxem.families.exponential import Exponential as Exponential
 from jaxem.families.exponential import exponential as exponential
 from jaxem.families.gamma import Gamma as Gamma

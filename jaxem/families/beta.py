@@ -171,6 +171,7 @@ class _Scoring(NamedTuple):
     turn: Array
     logit: Array  # of the mean
     log_total: Array
+    length: Array  # of the last step
     done: Array
 
 
@@ -208,13 +209,15 @@ def _estimate(params: Beta, stats: BetaStats) -> tuple[Beta, Array]:
             state.turn + 1,
             jnp.where(state.done, state.logit, state.logit + by_logit / longest),
             jnp.where(state.done, state.log_total, log_total),
-            state.done | (length < 0.1 * jnp.sqrt(eps)),
+            length,
+            state.done | (length < 0.1 * jnp.sqrt(eps)) | ((length < 0.05) & (length > 0.5 * state.length)),
         )
 
     start = _Scoring(
         jnp.zeros((), jnp.int32),
         jnp.log(old / old_rest),
         jnp.clip(jnp.log(params.a + params.b), math.log(LEAST), most),
+        jnp.full_like(spread, jnp.inf),
         along(stats.counts, spread) + jnp.zeros_like(spread) <= 0,
     )
     end = lax.while_loop(lambda state: ~state.done.all() & (state.turn < MOST_TURNS), step, start)

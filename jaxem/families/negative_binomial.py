@@ -15,10 +15,19 @@ from jaxem.families import independent
 from jaxem.families.counts import deviance, log_mass_at_mean, sample_poisson
 from jaxem.families.holes import allowing_holes
 from jaxem.families.positives import with_mean_row
-from jaxem.families.tallies import Tallied, histogram, looked_up, table_pays, tallied
+from jaxem.families.tallies import Tallied, looked_up, table_pays, tallied, tally
 from jaxem.model import Family
 from jaxem.numerics import positive
-from jaxem.special import binet, binet_curvature, binet_slope, excess, root
+from jaxem.special import (
+    SHIFT,
+    binet,
+    binet_curvature,
+    binet_slope,
+    excess,
+    far_binet_curvature,
+    far_binet_slope,
+    root,
+)
 
 LEAST, MOST = 1e-10, 1e10  # of a size
 
@@ -36,14 +45,12 @@ class NegativeBinomial(NamedTuple):
 
 
 class NegativeBinomialStats(NamedTuple):
-    """How much of each component each count holds, and which counts those are.
+    """How much of each component each distinct count holds, and which counts those are.
 
-    shares (k, d, U)   Σ_n r_nk [x_nj = v_ju]
-    weighed (d, U)     Σ_k v_ju times that, so that the sums say what they are about and still add up over blocks
+    tally (d, U, k + 1)   Σ_n r_nk [x_nj = v_ju], and last Σ_k v_ju times that, so that the sums say what they are about
     """
 
-    shares: Array
-    weighed: Array
+    tally: Array
 
 
 @cache
@@ -66,8 +73,7 @@ def negative_binomial() -> Family:
     """
 
     def statistics(x: Tallied, responsibilities: Array) -> NegativeBinomialStats:
-        shares = histogram(x, responsibilities)
-        return NegativeBinomialStats(shares, shares.sum(0) * x.values.value)
+        return NegativeBinomialStats(tally(x, responsibilities))
 
     def evaluate(params: NegativeBinomial, x: Tallied) -> tuple[Array, Callable[[Array], NegativeBinomialStats]]:
         mean, size = (independent.columns(leaf)[:, :, None] for leaf in params)
@@ -80,17 +86,19 @@ def negative_binomial() -> Family:
         return log_mass.sum(1).T + unknown[:, None], partial(statistics, x)
 
     def m_step(params: NegativeBinomial, stats: NegativeBinomialStats) -> NegativeBinomial:
-        mean, _ = _moments(stats)
-        return NegativeBinomial(*(leaf.reshape(params.mean.shape) for leaf in (mean, _best_size(params, stats, mean))))
+        shares, values = _histogram(stats)
+        mean, _ = _moments(shares, values)
+        size = _best_size(independent.columns(params.size), shares, values, mean)
+        return NegativeBinomial(mean.reshape(params.mean.shape), size.reshape(params.mean.shape))
 
     def expected_log_prob(params: NegativeBinomial, stats: NegativeBinomialStats) -> Array:
         mean, size = (independent.columns(leaf)[:, :, None] for leaf in params)
-        log_mass = log_mass_of(_values(stats)[None], mean, size)
-        return jnp.where(stats.shares > 0, stats.shares * log_mass, 0).sum()
+        shares, values = _histogram(stats)
+        return jnp.where(shares > 0, shares * log_mass_of(values[None], mean, size), 0).sum()
 
     def init(x: Tallied, responsibilities: Array) -> NegativeBinomial:
         """Moments of the responsibilities and one row more, the mean of all."""
-        mean, variance = _moments(statistics(x, with_mean_row(responsibilities)))
+        mean, variance = _moments(*_histogram(statistics(x, with_mean_row(responsibilities))))
         size = mean**2 / positive(jnp.maximum(variance - mean, 1e-3 * mean))
         shape = (-1, *x.x.shape[1:])
         return NegativeBinomial(mean.reshape(shape), jnp.clip(size, 1e-2, 1e4).reshape(shape))
@@ -131,35 +139,56 @@ def log_mass_of(x: Array, mean: Array, size: Array) -> Array:
     return log_mass_at_mean(x) + beside - size * excess((x - mean) / (size + mean), ratio) - deviance(x, ratio * mean)
 
 
-def _values(stats: NegativeBinomialStats) -> Array:
-    """Return the counts that the statistics are about, (d, U), whole again; zero for those that no row has."""
-    return jnp.round(stats.weighed / positive(stats.shares.sum(0)))
+def _histogram(stats: NegativeBinomialStats) -> tuple[Array, Array]:
+    """Return how much of each component each count holds, (k, d, U), and the counts, (d, U); zero for those of no row."""
+    shares = stats.tally[:, :, :-1]
+    return jnp.moveaxis(shares, 2, 0), jnp.round(stats.tally[:, :, -1] / positive(shares.sum(2)))
 
 
-def _moments(stats: NegativeBinomialStats) -> tuple[Array, Array]:
+def _moments(shares: Array, values: Array) -> tuple[Array, Array]:
     """Return means and variances, (k, d)."""
-    values, count = _values(stats), positive(stats.shares.sum(2))
-    mean = (stats.shares * values[None]).sum(2) / count
-    return mean, (stats.shares * (values[None] - mean[:, :, None]) ** 2).sum(2) / count
+    count = positive(shares.sum(2))
+    mean = (shares * values[None]).sum(2) / count
+    return mean, (shares * (values[None] - mean[:, :, None]) ** 2).sum(2) / count
 
 
-def _best_size(params: NegativeBinomial, stats: NegativeBinomialStats, mean: Array) -> Array:
-    """Return the size that suits the histogram best, (k, d): where s ↦ E log p(x | μ, s) is stationary.
+def _best_size(old: Array, shares: Array, values: Array, mean: Array) -> Array:
+    """Return the size that suits a histogram best, (k, d): where s ↦ E log p(x | μ, s) is stationary.
 
     Its slope is Σ h (x / 2s(s + x) + μ'(s + x) - μ'(s) - D(1; ρ)), which falls through zero where the variance is above the
     mean; times s (s + μ) it is of one size as s → ∞.
     """
-    x, mu = _values(stats)[None], mean[:, :, None]
+    parts = _low_and_high(shares, values)
 
     def slope(log_size: Array) -> tuple[Array, Array]:
         size = jnp.exp(log_size)[:, :, None]
-        sum_, rest, weight = size + x, size + mu, stats.shares * (size * (size + mu) / positive(mu))
-        delta, ratio = (x - mu) / rest, sum_ / rest
-        value = 0.5 * x / (size * sum_) + binet_slope(sum_) - binet_slope(size) - excess(delta, ratio)
-        change = binet_curvature(sum_) - binet_curvature(size) - 0.5 * x * (size + sum_) / (size * sum_) ** 2
-        change = change + delta * (x - mu) / (sum_ * rest)
-        grown = (1 + size / rest) * value + size * change
-        return (weight * value).sum(2), (weight * grown).sum(2)
+        terms = [_slope_at(size, mean[:, :, None], *part) for part in parts]
+        return terms[0][0] + terms[1][0], terms[0][1] + terms[1][1]
 
-    found = root(slope, jnp.log(independent.columns(params.size)), math.log(LEAST), math.log(MOST))
+    found = root(slope, jnp.log(old), math.log(LEAST), math.log(MOST))
     return jnp.clip(jnp.where(found >= math.log(MOST), MOST, jnp.exp(found)), LEAST, MOST)
+
+
+Part = tuple[Array, Array, tuple[Callable[[Array], Array], Callable[[Array], Array]]]
+
+
+def _low_and_high(shares: Array, values: Array) -> tuple[Part, Part]:
+    """Return the histogram in two parts, the second of counts that, added to any size, need no more than Stirling's series.
+
+    Counts are distinct and rise, so those at later places than SHIFT are no less than that.
+    """
+    low = shares[:, :, :SHIFT], values[None, :, :SHIFT], (binet_slope, binet_curvature)
+    return low, (shares[:, :, SHIFT:], jnp.maximum(values[None, :, SHIFT:], SHIFT), (far_binet_slope, far_binet_curvature))
+
+
+def _slope_at(
+    size: Array, mean: Array, shares: Array, x: Array, binets: tuple[Callable[[Array], Array], Callable[[Array], Array]]
+) -> tuple[Array, Array]:
+    """Return the slope of E log p in s, times s (s + μ)/μ, and its own slope in log s: (k, d) each."""
+    total, rest = size + x, size + mean
+    delta, weight = (x - mean) / rest, shares * (size * rest / positive(mean))
+    value = 0.5 * x / (size * total) + binets[0](total) - binet_slope(size) - excess(delta, total / rest)
+    change = binets[1](total) - binet_curvature(size) - 0.5 * x * (size + total) / (size * total) ** 2
+    change = change + delta * (x - mean) / (total * rest)
+    grown = (1 + size / rest) * value + size * change
+    return (weight * value).sum(2), (weight * grown).sum(2)

@@ -18,7 +18,7 @@ TABLE = 512  # places up to which a table is cheaper than a pass over rows
 class Tallied(NamedTuple):
     """Counts that have been looked at, (n, *event), the place of each among its column's distinct ones, and these, (d, U).
 
-    Places are in rising order, and as many as a power of two; those that are not taken hold zeros.
+    Places are in rising order, and of one of a few numbers; those that are not taken hold zeros.
     """
 
     x: Array
@@ -39,7 +39,9 @@ def tallied(x: Array, weights: Array | None) -> Tallied:
 
 def _at_hand(x: np.ndarray, present: np.ndarray) -> tuple[Array, Array]:
     found = [np.unique(column[present]) for column in x.T]
-    size = max(SMALLEST, 1 << (max(map(len, found)) - 1).bit_length())
+    most = max(map(len, found))
+    step = max(SMALLEST, (1 << most.bit_length()) // 16)
+    size = -(-most // step) * step
     table = np.stack([np.pad(values, (0, size - len(values))) for values in found])
     places = [np.searchsorted(values, column).clip(0, len(values) - 1) for values, column in zip(found, x.T, strict=True)]
     with jax.ensure_compile_time_eval():
@@ -64,14 +66,18 @@ def table_pays(data: Tallied) -> bool:
     return data.values.value.shape[1] <= TABLE
 
 
-def histogram(data: Tallied, responsibilities: Array) -> Array:
-    """Return how much of each component each place holds, Σ_n r_nk [place of x_nj = u]: (k, d, U)."""
-    size = data.values.value.shape[1]
+def tally(data: Tallied, responsibilities: Array) -> Array:
+    """Return how much of each component each place holds, Σ_n r_nk [place of x_nj = u], and last Σ_nk r_nk x_nj there.
 
-    def of_column(places: Array) -> Array:
-        return jnp.zeros((size, responsibilities.shape[1]), responsibilities.dtype).at[places].add(responsibilities)
+    (d, U, k + 1): by one scatter, and in the order in which it writes.
+    """
+    size, total = data.values.value.shape[1], responsibilities.sum(1)
 
-    return jnp.moveaxis(jax.vmap(of_column, in_axes=1)(columns(data.places)), 2, 0)
+    def of_column(places: Array, x: Array) -> Array:
+        rows = jnp.concatenate([responsibilities, (total * x)[:, None]], 1)
+        return jnp.zeros((size, rows.shape[1]), rows.dtype).at[places].add(rows)
+
+    return jax.vmap(of_column, in_axes=1)(columns(data.places), columns(data.x))
 
 
 def looked_up(data: Tallied, table: Array) -> Any:

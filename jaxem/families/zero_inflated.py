@@ -119,7 +119,7 @@ def _zero_inflated(family: Family) -> Family:
         return MaybeZero(rows, _are_zero(_response(data)))
 
     embed, size, prior, degenerate = family.embed, family.size, family.log_prior, family.degenerate
-    return family._replace(
+    return Family(
         evaluate=evaluate,
         m_step=m_step,
         expected_log_prob=expected_log_prob,
@@ -132,6 +132,9 @@ def _zero_inflated(family: Family) -> Family:
         log_prior=prior and (lambda params: prior(params.components)),
         degenerate=degenerate and (lambda params, stats: degenerate(params.components, stats.components)),
         parts=(zero_inflated, (family,)),
+        additive=family.additive,
+        exact=family.exact,
+        places=family.places,
     )
 
 
