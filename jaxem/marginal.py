@@ -12,6 +12,7 @@ from jaxem.boundary import check_model, check_structure
 from jaxem.families.gaussian import Gaussian, full_covariances, gaussian
 from jaxem.families.labelled import labelled
 from jaxem.families.student_t import StudentT, student_t
+from jaxem.families.student_t.density import MOST_DOF
 from jaxem.matrices import cholesky
 from jaxem.model import Family, Model, PyTree, require
 from jaxem.models.mixture import Mixture, mixture
@@ -177,6 +178,8 @@ def _widened(found: _Ellipses, squares: Array, count: int) -> _Ellipses:
     if form == "tied":
         matrix, form = jnp.broadcast_to(matrix[:, None], (*factor.shape, *matrix.shape[-2:])), "full"
     matrix = matrix * factor.reshape(*factor.shape, *[1] * (matrix.ndim - 2))
-    free = None if found.dof is None else jnp.broadcast_to(found.dof + count, (len(squares), *found.dof.shape))
+    free = None
+    if found.dof is not None:
+        free = jnp.broadcast_to(jnp.minimum(found.dof + count, MOST_DOF), (len(squares), *found.dof.shape))
     fixed = None if found.fixed is None else found.fixed + count
     return found._replace(form=form, matrix=matrix, dof=free, fixed=fixed)

@@ -24,7 +24,7 @@ def test_every_family_obeys_the_laws_that_structures_rest_on(name, dtype):
     testing.check_family(*FAMILIES[name].build(dtype))
 
 
-@pytest.mark.parametrize("name", ["full", "poisson", "normal with a prior"])
+@pytest.mark.parametrize("name", ["full", "poisson", "normal with a prior", "labels, union, prior"])
 def test_the_laws_hold_with_weights_some_of_which_are_zero(name):
     weights = np.where(np.arange(ROWS) % 5 == 4, 0, np.arange(ROWS) % 4 + 0.5)
     testing.check_model(*MODELS[name].build("float64"), weights)

@@ -68,7 +68,10 @@ def test_a_model_made_of_a_mixture_is_taken_for_that_with_what_it_holds_put_back
     frozen, start = jaxem.freeze(plain, params, lambda p: p.components.mean)
     expected = jaxem.marginal(plain, params, -1)[1]
     known = jaxem.mixture(families.labelled(families.gaussian()), 2, concentration=2)
-    for model, theta in ((jaxem.chunked(frozen, 10), start), (jaxem.gradient_m_step(frozen), start), (known, params)):
+    prior = families.NormalInverseWishart(0.0, 0.1, 6.0, np.eye(4))
+    mode = jaxem.mixture(families.gaussian(prior=prior), 2)
+    made = (jaxem.chunked(frozen, 10), start), (jaxem.gradient_m_step(frozen), start), (known, params), (mode, params)
+    for model, theta in made:
         received = jaxem.marginal(model, theta, [3])[1]
         jax.tree.map(np.testing.assert_array_equal, received, expected)
     one = jaxem.single(families.gaussian())
@@ -96,6 +99,14 @@ def test_so_do_those_of_student_t_components(name, dof):
     rest, given = jaxem.conditional(model, params, [2, 0], X[:, [2, 0]])
     left = jax.vmap(lambda p, row: rest.log_prob(p, row[None])[0])(given, jnp.asarray(X[:, [1, 3]]))
     np.testing.assert_allclose(received + left, log_density([0, 1, 2, 3]), rtol=1e-10)
+
+
+def test_degrees_of_freedom_at_their_cap_stay_there():
+    """A fit to Gaussian data ends at the cap; what is left of it is a start like any other."""
+    params = Mixture(WEIGHTS, families.StudentT(MEAN, COVARIANCES["spherical"], np.array([1e8, 3.0])))
+    rest, given = jaxem.conditional(jaxem.mixture(families.student_t("spherical"), 2), params, [2, 0], X[0, [2, 0]])
+    np.testing.assert_array_equal(given.components.dof, [1e8, 5])
+    assert rest.constraints.components.dof.contains(given.components.dof)
 
 
 def test_a_form_of_shared_axes_is_full_in_part():

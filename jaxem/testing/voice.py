@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import components
-from jaxem.boundary import check_params, ready
+from jaxem.boundary import check_data, check_params
 from jaxem.families.labelled import Labelled
 from jaxem.model import PyTree
 from jaxem.testing import draws
@@ -89,4 +89,5 @@ def _renamed(bench: Bench, places: np.ndarray) -> PyTree | None:
     raw = [node for node in jax.tree.leaves(bench.raw, is_leaf=is_labelled) if is_labelled(node)]
     if not all(hasattr(node.labels, "shape") or isinstance(node.labels, list) for node in raw):
         return None
-    return ready(bench.model.prepare, jax.tree.map(rename, bench.raw, is_leaf=is_labelled))
+    renamed = jax.tree.map(rename, bench.raw, is_leaf=is_labelled)
+    return jax.device_get(check_data(bench.model, renamed, bench.weights)[0])
