@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [grid] [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
+"""Run the benchmarks: `python -m benchmarks [grid | mixtures] [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import grid, report
+from benchmarks import grid, mixtures, report
 from benchmarks.rows import ROWS
 
 
@@ -14,20 +14,28 @@ def main() -> None:
     """Run the chosen rows, print one table, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Side-by-side timings with peers.")
     parser.add_argument(
-        "what", nargs="?", choices=("table", "grid"), default="table", help="a table of rows, or a sweep of sizes"
+        "what",
+        nargs="?",
+        choices=("table", "grid", "mixtures"),
+        default="table",
+        help="rows, a sweep of sizes, or peers in R",
     )
-    parser.add_argument("--only", action="append", choices=ROWS, help="run this row alone; may be given several times")
+    parser.add_argument("--only", action="append", choices=[*ROWS, *mixtures.WORKS], help="run this row alone; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default 5)")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     arguments = parser.parse_args()
-    if arguments.what == "grid" and arguments.only:
-        parser.error("--only chooses rows of the table, not cells of the grid")
+    choices = {"table": ROWS, "grid": {}, "mixtures": mixtures.WORKS}[arguments.what]
+    if not set(arguments.only or ()) <= set(choices):
+        parser.error(f"--only chooses among {', '.join(choices) or 'nothing'} there")
 
     origin = report.provenance(arguments.repeats, arguments.quick)
-    kind = f"{'-grid' * (arguments.what == 'grid')}{'-quick' * arguments.quick}"
+    kind = f"{'' if arguments.what == 'table' else f'-{arguments.what}'}{'-quick' * arguments.quick}"
     path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{kind}.json"
-    if arguments.what == "grid":
+    if arguments.what == "mixtures":
+        chosen = arguments.only or list(mixtures.WORKS)
+        print(mixtures.rows(chosen, arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
+    elif arguments.what == "grid":
         print(grid.rows(arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
     else:
         print(_table(arguments, path, origin))

@@ -13,7 +13,7 @@ from benchmarks.measure import Timing, num_cores, on_one_thread
 from benchmarks.peers import LIBRARIES
 from benchmarks.problems import Size
 
-PACKAGES = ("jaxem", "jax", "jaxlib", "numpy", "scipy", "scikit-learn", "gmmx", "torch", "pomegranate")
+PACKAGES = ("jaxem", "jax", "jaxlib", "numpy", "scipy", "scikit-learn", "gmmx", "torch", "pomegranate", "stepmix")
 
 
 class Line(NamedTuple):

@@ -66,6 +66,16 @@ def on_axes(constraint: Constraint, component_axes: tuple[int, ...]) -> Constrai
     return constraint._replace(component_axes=component_axes, parts=(on_axes, (constraint, component_axes)))
 
 
+def told_apart(constraints: PyTree) -> PyTree:
+    """Return constraints on no axes of components, for those that something else tells apart: their order is kept.
+
+    >>> from jaxem import constraints
+    >>> constraints.told_apart({"rate": constraints.positive})["rate"].component_axes
+    ()
+    """
+    return jax.tree.map(lambda c: on_axes(c or real, ()), constraints, is_leaf=lambda c: c is None or is_constraint(c))
+
+
 def _size(shape: tuple[int, ...]) -> int:
     return math.prod(shape)
 

@@ -1,7 +1,6 @@
 """One fit: `fit` drives a solver over a model in a single `lax.while_loop`, and says honestly how it ended."""
 
 import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import are_weights, check_data, check_params, check_steps
 from jaxem.gradient import can_rise
 from jaxem.model import Model, PyTree
-from jaxem.solvers import EMMap, Solver, em
+from jaxem.solvers import Mapped, Solver, Taken, em
 from jaxem.stopping import Status, Trend
 from jaxem.trees import choose, inner
 
@@ -94,10 +93,9 @@ class Run(NamedTuple):
     status: Array
     held: Array  # a floor held the M-step that led to params
     previous_held: Array
-    memory: Any  # the solver's
 
 
-def start_run(model: Model, solver: Solver, params: PyTree, weights: Array) -> Run:
+def start_run(model: Model, params: PyTree, weights: Array) -> Run:
     """Return a run that has yet to evaluate `params`; it has ended already where `weights` are no weights."""
     zero, no = jnp.asarray(0, jnp.int32), jnp.asarray(False)
     nan = jnp.asarray(jnp.nan, weights.dtype)
@@ -113,7 +111,6 @@ def start_run(model: Model, solver: Solver, params: PyTree, weights: Array) -> R
         status=jnp.where(are_weights(weights), jnp.int32(Status.RUNNING), jnp.int32(Status.NONFINITE)),
         held=no,
         previous_held=no,
-        memory=solver.init(params),
     )
 
 
@@ -121,16 +118,16 @@ def _prior(model: Model, params: PyTree) -> Array | float:
     return model.log_prior(params) if model.log_prior else 0.0
 
 
-def _slope(model: Model, params: PyTree, stats: PyTree, take_back: Callable[[PyTree], Any]) -> PyTree:
+def _slope(model: Model, params: PyTree, stats: PyTree) -> PyTree:
     """Return the gradient of log-likelihood + log_prior at `params`, whose E-step gave `stats`, by Fisher's identity.
 
-    It is taken back through mending, which takes out what points off a simplex, n for each weight: its rounding would drown
+    To be taken back through mending, which takes out what points off a simplex, n for each weight: its rounding would drown
     the rest.
     """
     expected = model.expected_log_joint
     if expected is None:
         return ()
-    return take_back(jax.grad(lambda theta: expected(theta, stats) + _prior(model, theta))(params))[0]
+    return jax.grad(lambda theta: expected(theta, stats) + _prior(model, theta))(params)
 
 
 def _gain_along(run: Run, slope: PyTree) -> Array:
@@ -144,44 +141,67 @@ def _gain_along(run: Run, slope: PyTree) -> Array:
     return 0.5 * inner(jax.tree.map(jnp.add, run.slope, slope), step)
 
 
-def _em_map(model: Model, data: PyTree, weights: Array) -> EMMap:
-    def evaluate(params: PyTree) -> tuple[PyTree, Array]:
-        stats, log_likelihood = model.e_step(params, data, weights)
-        return stats, log_likelihood + _prior(model, params)
+class _Walk(NamedTuple):
+    """A step under way: what its last turn told, and what is known of the params where it began."""
 
-    def update(params: PyTree, stats: PyTree) -> tuple[PyTree, Array]:
-        params, stats = lax.optimization_barrier((params, stats))  # else XLA writes what both take of them in two ways
-        held = model.degenerate(params, stats) if model.degenerate else jnp.asarray(False)
-        return model.m_step(params, stats), held
+    taken: Taken
+    log_likelihood: Array
+    value: Array
+    slope: PyTree
 
-    return EMMap(evaluate, update, partial(constraints.retract, model.constraints))
+
+def _walk(model: Model, solver: Solver, params: PyTree, data: PyTree, weights: Array) -> _Walk:
+    """Take the turns of one step from `params`, all through the one E-step and M-step that the program has."""
+    retract = partial(constraints.retract, model.constraints)
+
+    def turn(number: Array, walk: _Walk) -> _Walk:
+        here, first = walk.taken.params, number == 0
+        stats, log_likelihood = model.e_step(here, data, weights)
+        value = log_likelihood + _prior(model, here)
+        mapped = Mapped(here, value, *_update(model, here, stats))
+        return _Walk(
+            taken=solver.turn(number, mapped, walk.taken.memory, retract),
+            log_likelihood=jnp.where(first, log_likelihood, walk.log_likelihood),
+            value=jnp.where(first, value, walk.value),
+            slope=lax.cond(first, lambda: _slope(model, here, stats), lambda: walk.slope),
+        )
+
+    nan = jnp.asarray(jnp.nan, weights.dtype)
+    begun = Taken(params, jnp.asarray(False), solver.init(params, nan))
+    start = _Walk(begun, nan, nan, jax.tree.map(jnp.zeros_like, params) if model.expected_log_joint else ())
+    return lax.fori_loop(0, solver.evaluations_per_step, turn, start, unroll=solver.evaluations_per_step == 1)
+
+
+def _update(model: Model, params: PyTree, stats: PyTree) -> tuple[PyTree, Array]:
+    """Return the M-step, and whether a floor against an unbounded likelihood holds it."""
+    params, stats = lax.optimization_barrier((params, stats))  # else XLA writes what both take of them in two ways
+    held = model.degenerate(params, stats) if model.degenerate else jnp.asarray(False)
+    return model.m_step(params, stats), held
 
 
 def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array, tol: Array, max_steps: int) -> Run:
     """Evaluate the proposed params, let `stopping.judge` decide whether to end there, and if not propose the next ones."""
     params, take_back = jax.vjp(partial(constraints.mend, model.constraints), run.params)
-    stats, log_likelihood = model.e_step(params, data, weights)
-    value = log_likelihood + _prior(model, params)
-    slope = _slope(model, params, stats, take_back)
+    walk = _walk(model, solver, params, data, weights)
+    slope = take_back(walk.slope)[0] if model.expected_log_joint else ()
     count = observations(model, data, weights)
-    trend, status, back = stopping.judge(run.trend, value, _gain_along(run, slope), count, tol, run.num_steps, max_steps)
+    gain = _gain_along(run, slope)
+    trend, status, back = stopping.judge(run.trend, walk.value, gain, count, tol, run.num_steps, max_steps)
     running = status == Status.RUNNING
-    taken = solver.step(_em_map(model, data, weights), params, stats, value, run.memory)
-    result = choose(back, run.previous, params)
     result_held = jnp.where(back, run.previous_held, run.held)
+    result = choose(back, run.previous, params)
     return Run(
-        params=choose(running, taken.params, result),
+        params=choose(running, walk.taken.params, result),
         previous=result,
         slope=slope,
-        log_likelihood=jnp.where(back, run.log_likelihood, log_likelihood),
-        value=jnp.where(back, run.value, value),
+        log_likelihood=jnp.where(back, run.log_likelihood, walk.log_likelihood),
+        value=jnp.where(back, run.value, walk.value),
         trend=trend,
         num_steps=run.num_steps + running.astype(jnp.int32) - back.astype(jnp.int32),
         num_evaluations=run.num_evaluations + solver.evaluations_per_step,
         status=status,
-        held=jnp.where(running, taken.held, result_held),
+        held=jnp.where(running, walk.taken.held, result_held),
         previous_held=result_held,
-        memory=taken.memory,
     )
 
 
@@ -219,7 +239,7 @@ def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyT
         return after, history.at[run.num_steps].set(recorded(run, after))
 
     check_steps(model, params, data, weights)
-    run = start_run(model, solver, params, weights)
+    run = start_run(model, params, weights)
     history = jnp.full(max_steps + 1, jnp.nan, weights.dtype)
     run, history = lax.while_loop(lambda carry: carry[0].status == Status.RUNNING, body, (run, history))
     return finish(model, run, history, data, weights, tol)

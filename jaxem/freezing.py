@@ -40,6 +40,9 @@ def freeze(model: Model, params: PyTree, where: Callable[[PyTree], PyTree]) -> t
     separates, else by Newton's steps up E_Q[log p(x, z | θ)] in what is free, to where its slope is zero.
     Components are told apart by what is held, so that an order of them means something: it is kept.
 
+    A model with a `num_free` of its own, because directions in some leaves change nothing, loses the entries that are held;
+    where those leaves themselves are held, `frozen._replace(num_free=…)` says how many are left.
+
     Equal weights: params with weights 1/k, and `lambda p: p.weights`. Part of a leaf is held by `reparametrize`.
     Raises ValueError where `where` points at nothing, at everything, or at what is no leaf of `params`, for params outside
     their domain, and for a model without `expected_log_joint`.
@@ -168,7 +171,10 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
         return without(require(model, "init")(key, data, weights))
 
     def num_free(params: PyTree) -> int:
-        """Return the number of parameters that are free: those of the model less those in what is held."""
+        """Return the number of parameters that are free: those of the model less those in what is held.
+
+        It takes directions that change nothing to lie in what is free; where these are held, there are so many more.
+        """
         theta = whole(params)
         counts = zip(broadcast(model.constraints, theta), jax.tree.leaves(theta), values, strict=True)
         return int(require(model, "num_free")(theta)) - sum(c.num_free(leaf.shape) for c, leaf, v in counts if v is not None)

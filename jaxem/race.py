@@ -80,6 +80,7 @@ def _over_lanes(step: Step, problem: Problem, num_lanes: int) -> Step:
 def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int) -> _Queue:
     """Advance the starts marked in `to_run` until each has ended or has taken `limit` steps."""
     num_starts, num_lanes = to_run.shape[0], queue.lanes.starts.shape[0]
+    count = to_run.sum(dtype=jnp.int32)
     in_turn = jnp.nonzero(to_run, size=num_starts, fill_value=num_starts)[0].astype(jnp.int32)
 
     def take(places: Array) -> Array:
@@ -104,25 +105,31 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
                 paid=lanes.paid + num_lanes,
             )
 
-        return lax.while_loop(lambda lanes: ~lanes.done.any(), body, lanes)
+        return lax.while_loop(lambda lanes: busy.any() & ~lanes.done.any(), body, lanes)
 
     def exchange(queue: _Queue) -> _Queue:
-        lanes = until_one_ends(queue.lanes)
-        leaving = jnp.where(lanes.done, lanes.starts, num_starts)
-        runs = jax.tree.map(lambda kept, some: kept.at[leaving].set(some, mode="drop"), queue.runs, lanes.runs)
-        starts = jnp.where(lanes.done, take(queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1), lanes.starts)
+        """Put the lanes' runs back into the queue, and give each lane that is done the next start."""
+        lanes = queue.lanes
+        runs = jax.tree.map(lambda kept, some: kept.at[lanes.starts].set(some, mode="drop"), queue.runs, lanes.runs)
+        places = queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1
+        starts = jnp.where(lanes.done, take(places), lanes.starts)
         return _Queue(
             runs=runs,
-            lanes=lanes._replace(
-                runs=choose(lanes.done, pick(runs, starts), lanes.runs), starts=starts, done=jnp.zeros_like(lanes.done)
-            ),
+            lanes=lanes._replace(runs=pick(runs, starts), starts=starts, done=jnp.zeros_like(lanes.done)),
             next_place=queue.next_place + lanes.done.sum(dtype=jnp.int32),
         )
 
-    starts = take(jnp.arange(num_lanes, dtype=jnp.int32))
-    lanes = queue.lanes._replace(runs=pick(queue.runs, starts), starts=starts)
-    queue = queue._replace(lanes=lanes, next_place=jnp.asarray(num_lanes, jnp.int32))
-    return lax.while_loop(lambda queue: (queue.lanes.starts < num_starts).any(), exchange, queue)
+    def turn(queue: _Queue) -> _Queue:
+        queue = exchange(queue)
+        return queue._replace(lanes=until_one_ends(queue.lanes))
+
+    idle = jnp.full(num_lanes, num_starts, jnp.int32)
+    lanes = queue.lanes._replace(starts=idle, done=idle == num_starts)
+    return lax.while_loop(
+        lambda queue: (queue.lanes.starts < num_starts).any() | (queue.next_place < count),
+        turn,
+        queue._replace(lanes=lanes, next_place=jnp.asarray(0, jnp.int32)),
+    )
 
 
 def _standing(runs: Run) -> Array:
@@ -193,7 +200,7 @@ def race(
         return _work(step, problem, queue, to_run, limit, per_group), turn + 1
 
     def begin(params: PyTree, group: Array) -> Run:
-        return start_run(model, solver, params, problem.of(group)[1])
+        return start_run(model, params, problem.of(group)[1])
 
     def end(run: Run, history: Array, group: Array) -> Fit:
         return finish(model, run, history, *problem.of(group), tol)
@@ -202,9 +209,10 @@ def race(
     check_steps(model, jax.tree.map(lambda leaf: leaf[0], starts), *problem.of(groups[0]))
     runs = jax.vmap(begin)(starts, groups)
     idle = jnp.full(course.num_lanes, num_starts, jnp.int32)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((course.num_lanes, *leaf.shape[1:]), leaf.dtype), runs)
     histories = jnp.full((num_starts, course.max_steps + 1 if course.keep_histories else 0), jnp.nan, dtype)
     zero = jnp.asarray(0, jnp.int32)
-    lanes = _Lanes(pick(runs, idle), idle, idle < 0, histories, zero, zero)
+    lanes = _Lanes(nothing, idle, idle == num_starts, histories, zero, zero)
     first = jnp.asarray(0 if course.num_continued < per_group else 1, jnp.int32)
     queue, _ = lax.while_loop(
         lambda carry: unsettled(carry[0].runs, carry[1]).any(), next_round, (_Queue(runs, lanes, zero), first)

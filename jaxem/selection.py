@@ -14,7 +14,7 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data
 from jaxem.constraints import Constraint, each
 from jaxem.fitting import Fit, check_control
-from jaxem.model import Family, Model, PyTree
+from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import Mixture, mixture, seeded
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import Restarts, default_num_lanes, evenly, plan
@@ -36,13 +36,15 @@ def search_counts(
     max_steps: int = 10_000,
     num_lanes: int | None = None,
     keep_histories: bool | None = None,
+    concentration: float | None = None,
 ) -> list[Restarts]:
-    """Fit `mixture(family, k)` for each k in `counts`: what `fit_restarts` with the same key gives for each, in one program.
+    """Fit `mixture(family, k, concentration=…)` for each k in `counts`, in one program: as `fit_restarts` with the same key.
 
     A mixture of fewer components is one of the most whose other weights are zero, and by EM stay zero. The starts of each
     number are those of its own mixture, as k-means++ draws one centre after another, and race in groups for a best of each.
     Another range with the same largest number and as many numbers compiles nothing.
-    Raises ValueError as `fit_restarts` does.
+    `concentration` is one number above 1, as absent components have no part in that prior; a family's own counts them all.
+    Raises ValueError as `fit_restarts` does, and for a family with a prior.
 
     >>> import jaxem
     >>> from jaxem.selection import search_counts
@@ -52,7 +54,7 @@ def search_counts(
     """
     counts = [at_least_one("counts", count) for count in counts]
     max_steps = check_control(solver, tol, max_steps)
-    model = mixture(family, max(counts))
+    model = mixture(family, max(counts), None, _checked(family, concentration))
     data, weights = check_data(model, data, weights, padded=True)
     lanes = default_num_lanes(model, data) if num_lanes is None else num_lanes
     num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories)
@@ -60,6 +62,17 @@ def search_counts(
     run = by_default_in_blocks(model, data)
     found = jax.tree.map(np.asarray, _search_counts(run, family, max(counts), solver, course, num_restarts, *given))
     return [_of_count(model, found, place, count) for place, count in enumerate(counts)]
+
+
+def _checked(family: Family, concentration: Any) -> Any:
+    check_family(family)
+    if family.log_prior is not None:
+        raise ValueError(
+            "family has a prior, of absent components too: search each number of components by fit_restarts of its own mixture."
+        )
+    if concentration is not None and not (np.ndim(concentration) == 0 and concentration > 1):
+        raise ValueError(f"concentration must be one number above 1, or None, which 1 comes to here, got {concentration!r}.")
+    return concentration
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

@@ -1,61 +1,64 @@
 """How steps are taken from the EM map: `em` and `squarem`.
 
-A solver sees the map θ ↦ m_step(θ, e_step(θ)) through an `EMMap` and proposes the next iterate; the loop of `fit` evaluates it.
+A solver is told the map θ ↦ m_step(θ, e_step(θ)) at one point after the other, and says where to look next and where a step
+ends; `fit` evaluates it there.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxem.model import PyTree
 from jaxem.trees import choose, inner
 
 
-class EMMap(NamedTuple):
-    """The two halves of the EM map on fixed data, and the domain of its parameters.
+class Mapped(NamedTuple):
+    """The EM map at `params`: their log-likelihood + log_prior, where its M-step leads, and whether a floor held that."""
 
-    evaluate  params -> (stats, value), one E-step and the log-likelihood + log_prior
-    update    (params, stats) -> (params, held), one M-step and whether a floor against an unbounded likelihood held it
-    retract   params -> params, rounding mended; NaN where they lie outside their domain
-    """
-
-    evaluate: Callable[[PyTree], tuple[PyTree, Array]]
-    update: Callable[[PyTree, PyTree], tuple[PyTree, Array]]
-    retract: Callable[[PyTree], PyTree]
+    params: PyTree
+    value: Array
+    image: PyTree
+    held: Array
 
 
 class Taken(NamedTuple):
-    """What a step tells: the next iterate, whether a floor held the M-step that led there, and the solver's memory."""
+    """What a turn tells: where to go, whether a floor held the M-step that led there, and what to remember of this step."""
 
     params: PyTree
     held: Array
     memory: Any
 
 
-class Step(Protocol):
-    """The step from `params`, whose E-step gave (stats, value); the value where it leads is no lower, up to rounding."""
+class Turn(Protocol):
+    """One of the turns of a step, which begins at turn 0 from the last iterate and ends with the last turn at the next one.
 
-    def __call__(self, em_map: EMMap, params: PyTree, stats: PyTree, value: Array, memory: Any) -> Taken: ...
+    Each is told the EM map where the one before led. `retract` mends the rounding of params, and makes NaN of those outside
+    their domain. The value where a step leads is no lower than where it began, up to rounding.
+    """
+
+    def __call__(self, number: Array, mapped: Mapped, memory: Any, /, retract: Callable[[PyTree], PyTree]) -> Taken: ...
 
 
 class Solver(NamedTuple):
-    """A step, the memory it starts with (a function of the first params), and the E-steps that each step pays.
+    """A turn, the memory with which each step begins, a function of what is mapped, and how many turns make a step.
+
+    Each turn pays an E-step and an M-step, which are written once for all turns.
 
     >>> import jaxem
     >>> jaxem.squarem().evaluations_per_step
     3
     """
 
-    step: Step
-    init: Callable[[PyTree], Any]
+    turn: Turn
+    init: Callable[[PyTree, Array], Any]
     evaluations_per_step: int
 
 
-def _no_memory(params: PyTree) -> tuple[()]:
+def _no_memory(params: PyTree, value: Array) -> tuple[()]:
     return ()
 
 
@@ -70,10 +73,18 @@ def em() -> Solver:
     -1990.04
     """
 
-    def step(em_map: EMMap, params: PyTree, stats: PyTree, value: Array, memory: Any) -> Taken:
-        return Taken(*em_map.update(params, stats), memory)
+    def turn(number: Array, mapped: Mapped, memory: Any, retract: Callable[[PyTree], PyTree]) -> Taken:
+        return Taken(mapped.image, mapped.held, memory)
 
-    return Solver(step, _no_memory, evaluations_per_step=1)
+    return Solver(turn, _no_memory, evaluations_per_step=1)
+
+
+class _Kept(NamedTuple):
+    """Of turn 0 the params; of turn 1 its image, its value, and whether a floor held it."""
+
+    params: PyTree
+    value: Array
+    held: Array
 
 
 @cache
@@ -92,17 +103,24 @@ def squarem() -> Solver:
     -1989.95
     """
 
-    def step(em_map: EMMap, params: PyTree, stats: PyTree, value: Array, memory: Any) -> Taken:
-        first, _ = em_map.update(params, stats)
-        first_stats, first_value = em_map.evaluate(first)
-        second, second_held = em_map.update(first, first_stats)
-        r = jax.tree.map(jnp.subtract, first, params)
-        v = jax.tree.map(lambda a, b, c: (c - b) - (b - a), params, first, second)
-        length = jnp.maximum(1, jnp.sqrt(inner(r, r) / inner(v, v)))
-        jump = em_map.retract(jax.tree.map(lambda a, b, c: a + 2 * length * b + length**2 * c, params, r, v))
-        jump_stats, jump_value = em_map.evaluate(jump)
-        landed, landed_held = em_map.update(jump, jump_stats)
-        accepted = (jump_value >= first_value) & ~landed_held
-        return Taken(choose(accepted, landed, second), second_held & ~accepted, memory)
+    def begin(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+        return Taken(mapped.image, mapped.held, kept._replace(params=mapped.params))
 
-    return Solver(step, _no_memory, evaluations_per_step=3)
+    def jump(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+        r = jax.tree.map(jnp.subtract, mapped.params, kept.params)
+        v = jax.tree.map(lambda a, b, c: (c - b) - (b - a), kept.params, mapped.params, mapped.image)
+        length = jnp.maximum(1, jnp.sqrt(inner(r, r) / inner(v, v)))
+        there = retract(jax.tree.map(lambda a, b, c: a + 2 * length * b + length**2 * c, kept.params, r, v))
+        return Taken(there, mapped.held, _Kept(mapped.image, mapped.value, mapped.held))
+
+    def land(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+        accepted = (mapped.value >= kept.value) & ~mapped.held
+        return Taken(choose(accepted, mapped.image, kept.params), kept.held & ~accepted, kept)
+
+    def turn(number: Array, mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+        return lax.switch(number, [partial(act, retract=retract) for act in (begin, jump, land)], mapped, kept)
+
+    def start(params: PyTree, value: Array) -> _Kept:
+        return _Kept(params, value, jnp.asarray(False))
+
+    return Solver(turn, start, evaluations_per_step=3)

@@ -89,6 +89,15 @@ def measured(dtype):
     return families.Grouped(values, jnp.asarray(count))
 
 
+def partly_known(dim, dtype):
+    """Two fifths of positive numbers exact, the others known to be above one, below one, or between two."""
+    x, rng = np.asarray(positives(dim, "float64")), np.random.default_rng(15)
+    status = np.array([0, 0, 1, -1, 2])[rng.permutation(x.size).reshape(x.shape) % 5]
+    low, high = x * rng.uniform(0.5, 1, x.shape), x * rng.uniform(1, 1.5, x.shape)
+    value = np.where(status == 0, x, np.where(status == -1, high, low))
+    return families.Censored(jnp.asarray(value, dtype), jnp.asarray(status), jnp.asarray(high, dtype))
+
+
 def trials(dtype):
     rng = np.random.default_rng(10)
     tried = rng.integers(1, 12, (ROWS, 2))
@@ -442,6 +451,82 @@ def combined_data(dtype):
     return families.Labelled({"count": counts(1, dtype)[:, 0], "yes": binary(2, dtype)}, known_labels())
 
 
+@cache
+def with_conjugate_prior(form):
+    scale = ((2.0, 0.5), (0.5, 1.0)) if form in ("full", "tied") else 1.5
+    return families.gaussian(form, prior=families.NormalInverseWishart((0.5, 1.0), 0.5, 4.0, scale))
+
+
+def rows_with_labels(rows, labels=known_labels):
+    """Data of which some labels are known, as many as there are rows."""
+
+    def build(dtype):
+        data = rows(dtype)
+        return families.Labelled(data, labels()[: len(jax.tree.leaves(data)[0])])
+
+    return build
+
+
+def experts_with_labels(dtype):
+    return families.Gated(columns(dtype), rows_with_labels(lambda dtype: two_clusters(2, dtype))(dtype))
+
+
+@cache
+def poisson_with_priors_by_column():
+    return families.poisson(families.GammaPrior((2.0, 1.0), (0.5, 1.5)))
+
+
+def many_zeros(dtype):
+    return jnp.where(jnp.arange(ROWS) % 4 == 1, 0, counts(1, dtype)[:, 0])
+
+
+COMBINED = {
+    "holes, prior, means held": frozen(
+        lambda: jaxem.mixture(with_conjugate_prior("diag"), 2),
+        lambda p: p.components.mean,
+        lambda dtype: holed(two_clusters(2, dtype)),
+    ),
+    "labels excluded, tied, prior, weights with a prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(with_conjugate_prior("tied")), 3, concentration=(2.0, 1.5, 1.0)),
+        rows_with_labels(lambda dtype: two_clusters(2, dtype), allowed_labels)(dtype),
+    ),
+    "regressions, labels, variances held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.linear_regression(common=(2,))), 2),
+        lambda p: p.components.variance,
+        rows_with_labels(lambda dtype: regressions(dtype)["line"]),
+    ),
+    "experts, labels, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(with_conjugate_prior("diag")), 2, gate=families.softmax_regression()),
+        experts_with_labels(dtype),
+    ),
+    "holes, a prior of each column, weights with a prior": lambda dtype: drawn(
+        jaxem.mixture(poisson_with_priors_by_column(), 2, concentration=1.5), holed(counts(2, dtype))
+    ),
+    "labels, repeated measurements with holes, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(families.grouped(with_conjugate_prior("diag"))), 2),
+        rows_with_labels(measured_with_holes)(dtype),
+    ),
+    "labels, zero-inflated, prior, shares of zeros held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.zero_inflated(poisson_with_prior())), 2),
+        lambda p: p.components.zero,
+        rows_with_labels(many_zeros),
+    ),
+    "labels, student-t with holes, scales held": frozen(
+        lambda: jaxem.mixture(families.labelled(families.student_t("diag", dof=4)), 2),
+        lambda p: p.components.scale,
+        rows_with_labels(lambda dtype: holed(two_clusters(2, dtype))),
+    ),
+    "labels, union, prior": lambda dtype: drawn(
+        jaxem.mixture(families.labelled(families.union((with_conjugate_prior("full"), 1), (families.noise(0.02), 1))), 2),
+        rows_with_labels(lambda dtype: two_clusters(2, dtype))(dtype),
+    ),
+    "labels, holes, prior, equal variances": lambda dtype: drawn(
+        equal_variances(families.labelled(with_conjugate_prior("diag"))),
+        rows_with_labels(lambda dtype: holed(two_clusters(2, dtype)))(dtype),
+    ),
+}
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
 
@@ -487,7 +572,12 @@ MODELS = {
     "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
     "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
     "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
-    "beta": mixture_of(families.beta, fractions, DOUBLE),
+    "exponential, censored": mixture_of(
+        lambda: families.censored(families.exponential()), lambda dtype: partly_known(2, dtype), SINGLE
+    ),
+    "weibull, censored": mixture_of(
+        lambda: families.censored(families.weibull()), lambda dtype: partly_known(1, dtype), DOUBLE
+    ),
     "negative binomial": mixture_of(families.negative_binomial, lambda dtype: wide_counts(1, dtype)[:, 0], DOUBLE),
     "binomial": mixture_of(families.binomial, trials, SINGLE),
     "multinomial": mixture_of(families.multinomial, shared_counts, DOUBLE),
@@ -540,6 +630,7 @@ MODELS = {
     "labels, product, priors, any prior, weights held, in blocks": Row(
         frozen(lambda: jaxem.chunked(jaxem.with_prior(combined(), shy), 16), lambda p: p.weights, combined_data), DOUBLE
     ),
+    **{name: Row(build, DOUBLE) for name, build in COMBINED.items()},
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),
 }
 
@@ -569,6 +660,17 @@ def gaussian_family(covariance, dim):
         return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
 
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
+
+
+def with_prior_by_default(row, form):
+    """The row under the default prior, of which more is made."""
+
+    def build(dtype):
+        _, params, data = row.build(dtype)
+        prior = families.default_prior(form, data, 2)._replace(shrinkage=2.0)
+        return families.gaussian(form, prior=prior), params, data
+
+    return FamilyRow(build)
 
 
 def student_t_family(form, dof, rows=lambda data: data):
@@ -602,6 +704,9 @@ FAMILIES = {
     "EVI, with holes": FamilyRow(
         lambda dtype: (families.gaussian("EVI"), eigen("EVI", 3, dtype), holed(two_clusters(3, dtype))), DOUBLE
     ),
+    "tied, a prior": with_prior_by_default(gaussian_family("tied", 3), "tied"),
+    "VEI, a prior": with_prior_by_default(eigen_family("VEI"), "VEI"),
+    "EVV, a prior": with_prior_by_default(eigen_family("EVV"), "EVV"),
     "student-t, free, with holes": student_t_family("spherical", "tied", holed),
     "student-t, tied scale": student_t_family("tied", 3.0),
     "student-t, one dof": student_t_family("spherical", "tied"),
@@ -628,5 +733,12 @@ FAMILIES = {
     ),
     "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),
     "negative binomial regression": FamilyRow(lambda dtype: one_regression("negative binomial", dtype)),
+    "log-normal, censored": FamilyRow(
+        lambda dtype: (
+            families.censored(families.log_normal()),
+            families.LogNormal(jnp.array([[0.0], [2.0]], dtype), jnp.array([[0.5], [1.0]], dtype)),
+            partly_known(1, dtype),
+        )
+    ),
     "exponential": FamilyRow(lambda dtype: (exponential(), Exponential(jnp.array([1.0, 0.1], dtype)), lifetimes(dtype))),
 }

@@ -110,6 +110,17 @@ def test_components_told_apart_by_what_is_held_keep_their_order_and_others_do_no
     assert axes == [[(), ()], [(0,), (0,)]]
 
 
+def test_a_count_of_the_models_own_loses_what_is_held():
+    """A common shift of all logits changes nothing: of four entries three are free, without the rates one of two."""
+    params = {"logits": jnp.array([0.3, 0.1]), "rate": jnp.array([1.0, 5.0])}
+    model = jaxem.from_log_joint(lambda p, x, z: -x * p["rate"][z] + p["logits"][z], 2)._replace(
+        num_free=lambda p: sum(len(leaf) for leaf in p.values()) - 1
+    )
+    frozen, start = jaxem.freeze(model, params, lambda p: p["rate"])
+    assert jaxem.num_free_parameters(model, params) == 3
+    assert jaxem.num_free_parameters(frozen, start) == 1
+
+
 def test_a_frozen_model_is_known_by_what_it_holds_and_pickles():
     frozen, start = jaxem.freeze(MODEL, START, lambda p: p.components.mean)
     again, _ = jaxem.freeze(MODEL, START, lambda p: (p.components.mean,))

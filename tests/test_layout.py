@@ -13,6 +13,7 @@ FLOORS = [
         "constraints",
         "numerics",
         "special",
+        "tails",
         "bessel",
         "matrices",
         "orthonormal",

@@ -85,12 +85,18 @@ def test_any_prior_that_is_conjugate_leads_to_the_closed_form():
     assert open_.log_prior(START) == closed.log_prior(START)
 
 
-def test_a_flat_prior_of_weights_is_none():
-    family = families.poisson()
-    flat = jaxem.mixture(family, 2)
-    assert jaxem.mixture(family, 2, concentration=1) is jaxem.mixture(family, 2, concentration=[1.0, 1]) is flat
-    assert flat.log_prior is None
-    assert jaxem.mixture(family, 2, concentration=np.array([2.0, 1.0])) is jaxem.mixture(family, 2, concentration=[2, 1])
+def test_a_flat_prior_of_weights_changes_no_step_and_has_the_density_that_others_come_near():
+    weights = np.array([0.2, 0.5, 0.3])
+    flat, near, none = (jaxem.mixture(families.poisson(), 3, concentration=a) for a in (1, 1 + 1e-9, None))
+    params = Mixture(jnp.asarray(weights), Poisson(jnp.array([1.0, 5.0, 9.0])))
+    np.testing.assert_allclose(flat.log_prior(params), scipy_stats.dirichlet.logpdf(weights, np.ones(3)), rtol=1e-13)
+    np.testing.assert_allclose(near.log_prior(params), flat.log_prior(params), atol=1e-8)
+    assert none.log_prior is None
+    stats = none.e_step(params, jnp.asarray(COUNTS, float), jnp.ones(50))[0]
+    np.testing.assert_array_equal(flat.m_step(params, stats).weights, none.m_step(params, stats).weights)
+    two = jaxem.mixture(families.poisson(), 2, concentration=np.array([2.0, 1.0]))
+    assert two is jaxem.mixture(families.poisson(), 2, concentration=[2, 1])
+    assert jaxem.mixture(families.poisson(), 3, concentration=[1, 1, 1]) is flat
 
 
 def test_an_absent_component_has_no_part_in_the_prior_of_weights():

@@ -13,20 +13,21 @@ COUNTS = np.random.default_rng(0).poisson(np.repeat([2.0, 9.0], [90, 60]))
 
 
 @pytest.mark.parametrize(
-    ("family", "data", "weights"),
+    ("family", "data", "weights", "concentration"),
     [
-        (families.gaussian("full"), np.asarray(jaxem.datasets.faithful()), None),
-        (families.gaussian("tied"), np.asarray(jaxem.datasets.faithful()), None),
-        (families.poisson(), COUNTS, np.random.default_rng(1).uniform(0, 2, COUNTS.size)),
+        (families.gaussian("full"), np.asarray(jaxem.datasets.faithful()), None, None),
+        (families.gaussian("tied"), np.asarray(jaxem.datasets.faithful()), None, None),
+        (families.poisson(), COUNTS, np.random.default_rng(1).uniform(0, 2, COUNTS.size), 3.0),
     ],
 )
-def test_each_number_of_components_gives_what_its_own_mixture_gives(family, data, weights):
+def test_each_number_of_components_gives_what_its_own_mixture_gives(family, data, weights, concentration):
     counts, short = [2, 1, 3], {"num_restarts": 8, "solver": jaxem.em()}
-    found = search_counts(family, 3, data, weights, counts=counts, **short)
+    found = search_counts(family, 3, data, weights, counts=counts, concentration=concentration, **short)
     for k, received in zip(counts, found, strict=True):
-        expected = jaxem.fit_restarts(jaxem.mixture(family, k), 3, data, weights, **short)
+        expected = jaxem.fit_restarts(jaxem.mixture(family, k, concentration=concentration), 3, data, weights, **short)
         assert jax.tree.map(jnp.shape, received.fits.params) == jax.tree.map(jnp.shape, expected.fits.params)
         np.testing.assert_allclose(received.best.log_likelihood, expected.best.log_likelihood, rtol=1e-10)
+        np.testing.assert_allclose(received.best.log_prior, expected.best.log_prior, rtol=1e-10)
         np.testing.assert_array_equal(received.fits.status, expected.fits.status)
         domain = jaxem.mixture(family, k).constraints
         ends = [components.order(domain, found.best.params, found.best.params.weights) for found in (received, expected)]
@@ -36,6 +37,14 @@ def test_each_number_of_components_gives_what_its_own_mixture_gives(family, data
         assert jaxem.num_reached(received) == jaxem.num_reached(expected)
 
 
-def test_counts_below_one_are_refused():
-    with pytest.raises(ValueError, match="counts must be at least 1, got 0"):
-        search_counts(families.poisson(), 0, COUNTS, counts=(1, 0))
+@pytest.mark.parametrize(
+    ("family", "counts", "concentration", "message"),
+    [
+        (families.poisson(), (1, 0), None, "counts must be at least 1, got 0"),
+        (families.poisson(), (1, 2), 1.0, r"concentration must be one number above 1.*got 1\.0"),
+        (families.poisson(families.GammaPrior(2.0, 1.0)), (1, 2), None, "family has a prior, of absent components too"),
+    ],
+)
+def test_what_cannot_be_searched_at_once_is_refused(family, counts, concentration, message):
+    with pytest.raises(ValueError, match=message):
+        search_counts(family, 0, COUNTS, counts=counts, concentration=concentration)

@@ -7,7 +7,7 @@ import pytest
 
 import jaxem
 from jaxem import Status, families
-from jaxem.solvers import EMMap
+from jaxem.solvers import Mapped
 
 
 def london(weights, rates):
@@ -71,34 +71,33 @@ def test_jumps_with_an_empty_component_are_those_without_it(empty):
     np.testing.assert_allclose(received.history, expected.history, rtol=1e-10)
 
 
-def linear_map(evaluated):
-    """A map θ ↦ θ / 2 with log-likelihood -θ²; `evaluated` sees each E-step."""
-    return EMMap(
-        evaluate=lambda theta: (theta, evaluated(theta)),
-        update=lambda theta, stats: (theta / 2, jnp.asarray(False)),
-        retract=lambda theta: theta,
-    )
+def step_of_squarem(start, value_of, held_at=lambda theta: jnp.asarray(False), retract=lambda theta: theta):
+    """Return where a step leads on the map θ ↦ θ / 2."""
+    solver, params = jaxem.squarem(), jnp.float64(start)
+    memory = solver.init(params, value_of(params))
+    for turn in range(solver.evaluations_per_step):
+        mapped = Mapped(params, value_of(params), params / 2, held_at(params))
+        params, _, memory = solver.turn(jnp.int32(turn), mapped, memory, retract)
+    return params
+
+
+def parabola(theta):
+    return -(theta**2)
 
 
 def test_squarem_solves_a_linear_map_in_one_step():
-    step = jaxem.squarem().step(linear_map(lambda theta: -(theta**2)), jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
-    np.testing.assert_allclose(step.params, 0, atol=1e-15)
+    np.testing.assert_allclose(step_of_squarem(8, parabola), 0, atol=1e-15)
 
 
 @pytest.mark.parametrize("value", [-jnp.inf, jnp.nan, -1e6])
 def test_squarem_falls_back_to_two_plain_steps_where_the_jump_is_worse_or_not_finite(value):
-    em_map = linear_map(lambda theta: jnp.where(theta < 1, value, -(theta**2)))
-    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
-    np.testing.assert_allclose(step.params, 2)
+    np.testing.assert_allclose(step_of_squarem(8, lambda theta: jnp.where(theta < 1, value, parabola(theta))), 2)
 
 
 def test_squarem_falls_back_where_the_jump_leaves_the_domain():
-    em_map = linear_map(lambda theta: -(theta**2))._replace(retract=lambda theta: jnp.where(theta > 1, theta, jnp.nan))
-    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
-    np.testing.assert_allclose(step.params, 2)
+    received = step_of_squarem(8, parabola, retract=lambda theta: jnp.where(theta > 1, theta, jnp.nan))
+    np.testing.assert_allclose(received, 2)
 
 
 def test_squarem_falls_back_where_a_constraint_would_hold_the_step_after_the_jump():
-    em_map = linear_map(lambda theta: -(theta**2))._replace(update=lambda theta, stats: (theta / 2, theta < 1))
-    step = jaxem.squarem().step(em_map, jnp.float64(8), jnp.float64(8), jnp.float64(-64), ())
-    np.testing.assert_allclose(step.params, 2)
+    np.testing.assert_allclose(step_of_squarem(8, parabola, held_at=lambda theta: theta < 1), 2)

@@ -9,12 +9,16 @@ from jaxem.families.binomial import Trials as Trials
 from jaxem.families.binomial import binomial as binomial
 from jaxem.families.categorical import Categorical as Categorical
 from jaxem.families.categorical import categorical as categorical
+from jaxem.families.censored import Censored as Censored
+from jaxem.families.censored import censored as censored
 from jaxem.families.exponential import Exponential as Exponential
 from jaxem.families.exponential import exponential as exponential
 from jaxem.families.gamma import Gamma as Gamma
 from jaxem.families.gamma import gamma as gamma
 from jaxem.families.gaussian import Eigen as Eigen
 from jaxem.families.gaussian import Gaussian as Gaussian
+from jaxem.families.gaussian import NormalInverseWishart as NormalInverseWishart
+from jaxem.families.gaussian import default_prior as default_prior
 from jaxem.families.gaussian import full_covariances as full_covariances
 from jaxem.families.gaussian import gaussian as gaussian
 from jaxem.families.glm import GLM as GLM

@@ -13,7 +13,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.holes import allowing_holes
 from jaxem.families.positives import along, checked, cube_root, overall_mean
-from jaxem.families.priors import GammaPrior, checked_gamma, gamma_mode, log_gamma
+from jaxem.families.priors import GammaPrior, by_column, checked_gamma, gamma_mode, log_gamma
 from jaxem.model import Family
 from jaxem.numerics import positive
 
@@ -105,7 +105,7 @@ def _exponential(prior: GammaPrior | None) -> Family:
         degenerate=None if prior else degenerate,
         parts=(exponential, (prior,)),
     )
-    return allowing_holes(family, mean=lambda params: 1 / params.rate, legal=1.0)
+    return allowing_holes(family, mean=lambda params: 1 / params.rate, legal=1.0, column=by_column(_exponential, prior))
 
 
 def _means(stats: ExponentialStats) -> tuple[Array, Array]:

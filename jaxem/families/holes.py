@@ -5,6 +5,7 @@ dimension with responsibilities of zero where it has a hole.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -43,18 +44,30 @@ class HoledStats(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """What there is one of for each column, in shapes that do not stack."""
+    """What there is one of for each column, and does not stack."""
 
-    columns: tuple[PyTree, ...]
+    columns: tuple[Any, ...]
 
 
-def allowing_holes(family: Family, mean: Callable[[PyTree], Array], legal: float = 0.0) -> Family:
+def allowing_holes(
+    family: Family,
+    mean: Callable[[PyTree], Array],
+    legal: float = 0.0,
+    column: Callable[[int, int], Family] | None = None,
+) -> Family:
     """Return `family`, of independent columns (n,) or (n, d), for `families.Observed(values, mask)` too.
 
     mean: the expected value of each entry, params -> (k, *event), which `impute` puts into holes.
     legal: a value that the family takes, for the holes of a column of which nothing was observed.
+    column: the family of a column from its place and their number, where a prior is another for each; None: all are alike.
     """
     domains = family.constraints
+
+    def of_families(function: Callable[..., Any], num: int, *trees: PyTree) -> Any:
+        """Return what `function` gives for each column's family and parts of trees."""
+        if column is None:
+            return _over(partial(function, family), *trees)
+        return _over(function, Apart(tuple(column(place, num) for place in range(num))), *trees)
 
     def evaluate(params: PyTree, x: Any) -> tuple[Array, Callable[[Array], Any]]:
         if not isinstance(x, Holed):
@@ -81,10 +94,10 @@ def allowing_holes(family: Family, mean: Callable[[PyTree], Array], legal: float
         if not isinstance(stats, HoledStats):
             return family.m_step(params, stats)
 
-        def of_column(theta: PyTree, column: PyTree, counts: Array) -> PyTree:
-            return updated(family, counts, theta, column)
+        def of_column(own: Family, theta: PyTree, sums: PyTree, counts: Array) -> PyTree:
+            return updated(own, counts, theta, sums)
 
-        new = _over(of_column, _by_column(domains, params), stats.columns, stats.counts)
+        new = of_families(of_column, len(stats.counts), _by_column(domains, params), stats.columns, stats.counts)
         return constraints.each(lambda domain, leaf, old: _back(domain, leaf, _has_event(domain, old)), domains, new, params)
 
     def of_statistics(function: Callable[[PyTree, PyTree], Array], gather: Callable[[Array], Array]) -> Callable[..., Array]:
@@ -99,7 +112,8 @@ def allowing_holes(family: Family, mean: Callable[[PyTree], Array], legal: float
         if not isinstance(x, Holed):
             return family.init(x, responsibilities)
         present = _first(x.seen, x.seen.ndim)[:, :, None]
-        start = _over(family.init, _columns(x), jnp.where(present, responsibilities[None], 0))
+        shares = jnp.where(present, responsibilities[None], 0)
+        start = of_families(lambda own, *rows: own.init(*rows), len(present), _columns(x), shares)
         return constraints.each(lambda domain, leaf: _back(domain, leaf, x.seen.ndim > 1), domains, start)
 
     def sample(key: Array, params: PyTree, labels: Array, like: Any) -> Any:

@@ -13,7 +13,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.counts import deviance, log_mass_at_mean, sample_poisson
 from jaxem.families.holes import allowing_holes
-from jaxem.families.priors import GammaPrior, checked_gamma, gamma_mode, log_gamma
+from jaxem.families.priors import GammaPrior, by_column, checked_gamma, gamma_mode, log_gamma
 from jaxem.model import Family
 from jaxem.numerics import positive, weighted_sum
 
@@ -121,7 +121,7 @@ def _poisson(prior: GammaPrior | None) -> Family:
         log_prior=(lambda params: log_gamma(prior, params.rate)) if prior else None,
         parts=(poisson, (prior,)),
     )
-    return allowing_holes(family, mean=lambda params: params.rate)
+    return allowing_holes(family, mean=lambda params: params.rate, column=by_column(_poisson, prior))
 
 
 def _along(counts: Array, like: Array) -> Array:

@@ -4,6 +4,7 @@ A prior counts as rows that were seen before. Its mode lies inside the domain, o
 likelihood: shapes below one, whose density is infinite at the boundary, are refused.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -116,11 +117,25 @@ def checked_dirichlet(prior: Any) -> DirichletPrior | None:
 def spread(value: float | tuple[float, ...], like: Array) -> Array:
     """Return a field of a prior, a number or one for each place along the last axis, in the shape and dtype of `like`."""
     size = like.shape[-1] if like.ndim > 1 else 1
+    return jnp.broadcast_to(jnp.asarray(_fitting(value, size), like.dtype), like.shape)
+
+
+def _fitting(value: float | tuple[float, ...], size: int) -> float | tuple[float, ...]:
     if isinstance(value, tuple) and len(value) != size:
-        raise ValueError(
-            f"prior has {len(value)} numbers, needs one, or {size}, one for each column; one where there are holes."
-        )
-    return jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape)
+        raise ValueError(f"prior has {len(value)} numbers, needs one, or {size}: one for each column.")
+    return value
+
+
+def by_column(constructor: Callable[[Any], Family], prior: Any) -> Callable[[int, int], Family] | None:
+    """Return what takes a place and the number of columns to the family of that one; None for a prior that all have."""
+    if prior is None or not any(isinstance(value, tuple) for value in prior):
+        return None
+
+    def family_of(place: int, num: int) -> Family:
+        each = (_fitting(value, num) for value in prior)
+        return constructor(type(prior)(*(value[place] if isinstance(value, tuple) else value for value in each)))
+
+    return family_of
 
 
 def log_gamma(prior: GammaPrior, rate: Array) -> Array:

@@ -102,9 +102,9 @@ def _prepare(data: Any, weights: Array | None) -> Lifetimes:
     return Lifetimes(x, jnp.log(independent.columns(x)).sum(1))
 
 
-def _log_ratio(x: Lifetimes, scale: Array) -> Array:
+def log_ratio(x: Array, scale: Array) -> Array:
     """Return log x/λ, (k, d, n), right to its own last digits where x is near λ."""
-    rows, scale = independent.columns(x.x).T[None], independent.columns(scale)[:, :, None]
+    rows, scale = independent.columns(x).T[None], independent.columns(scale)[:, :, None]
     delta = (rows - scale) / scale
     near = jnp.abs(delta) < 0.5
     return jnp.where(near, jnp.log1p(jnp.where(near, delta, 0)), jnp.log(rows / scale))
@@ -113,7 +113,7 @@ def _log_ratio(x: Lifetimes, scale: Array) -> Array:
 def _evaluate(params: Weibull, x: Lifetimes) -> tuple[Array, Callable[[Array], WeibullStats]]:
     shape = independent.columns(params.shape)[:, :, None]
     check_width(x.x, shape.shape[1], "shape")
-    power = shape * _log_ratio(x, params.scale)
+    power = shape * log_ratio(x.x, params.scale)
     most = 0.5 * math.log(jnp.finfo(power.dtype).max)  # beyond, a finite density has finite slopes, and is none all the same
     log_prob = jnp.log(shape) + power - jnp.exp(jnp.minimum(power, most))
     return log_prob.sum(1).T - x.log_x[:, None], lambda responsibilities: WeibullStats(x, responsibilities)
@@ -129,10 +129,10 @@ class _Powers(NamedTuple):
 
 
 def _powers(params: Weibull, stats: WeibullStats) -> _Powers:
-    log_ratio, weights = _log_ratio(stats.rows, params.scale), stats.responsibilities.T[:, None]
-    largest = jnp.where(weights > 0, log_ratio, -jnp.inf).max(2)
+    log_x, weights = log_ratio(stats.rows.x, params.scale), stats.responsibilities.T[:, None]
+    largest = jnp.where(weights > 0, log_x, -jnp.inf).max(2)
     largest = jnp.where(largest > -jnp.inf, largest, 0)
-    shares, below = weights / positive(weights.sum(2, keepdims=True)), jnp.minimum(log_ratio - largest[:, :, None], 0)
+    shares, below = weights / positive(weights.sum(2, keepdims=True)), jnp.minimum(log_x - largest[:, :, None], 0)
     return _Powers(shares, largest, below, (shares * below).sum(2))
 
 

@@ -57,7 +57,8 @@ def mixture(
     `families.Gated(gate, data)`: a mixture of experts (Jacobs, Jordan, Nowlan & Hinton 1991).
     A start weight of exactly 0 stays 0 under EM: that component is absent.
     `concentration` α ≥ 1, a number or one for each component, puts a Dirichlet prior on the weights, as if α - 1 rows of each
-    component that is present had been seen; None and 1 are flat.
+    component that is present had been seen; 1 is flat, of density Γ(k), and None no prior. Where they differ, components are
+    told apart by that, so that their order means something: it is kept.
     Dempster, Laird & Rubin (1977), §4.3. Raises ValueError for fewer than one component, for what is no family, and for
     a concentration below one or beside a gate.
 
@@ -164,6 +165,7 @@ def _mixture(
         floors = [(family.degenerate, params.components, stats.components), (gate_floor, params.weights, stats.gate)]
         return reduce(operator.or_, [floor(theta, sums) for floor, theta, sums in floors if floor])
 
+    domains = Mixture(gate.constraints if gate else constraints.simplex, family.constraints)
     size, gate_floor = family.size, gate.degenerate if gate else None
     of_weights = gate.log_prior if gate else log_prior_of_weights if concentration is not None else None
     return build(
@@ -176,7 +178,7 @@ def _mixture(
         size=size and (lambda data: size(split(data)[1])),
         log_prior=log_prior if family.log_prior or of_weights else None,
         degenerate=degenerate if any(part.degenerate for part in parts_of) else None,
-        constraints=Mixture(gate.constraints if gate else constraints.simplex, family.constraints),
+        constraints=constraints.told_apart(domains) if isinstance(concentration, tuple) else domains,
         additive=all(part.additive for part in parts_of),
         exact=all(part.exact for part in parts_of),
         parts=(mixture, (family, num_components, gate, concentration)),
@@ -184,7 +186,7 @@ def _mixture(
 
 
 def _checked(concentration: Any, num_components: int, gate: Family | None) -> float | tuple[float, ...] | None:
-    """Return the concentration as a number or one for each component, None where it is flat; else raise ValueError."""
+    """Return the concentration, as one number unless it differs by component, None for none; else raise ValueError."""
     if concentration is None:
         return None
     if gate is not None:
@@ -199,9 +201,8 @@ def _checked(concentration: Any, num_components: int, gate: Family | None) -> fl
             f"concentration must be a number ≥ 1, or one for each of the {num_components} components, got {concentration!r}: "
             "below one the density has no mode, as it is infinite where a weight is zero."
         )
-    numbers = alpha.astype(float).tolist()
-    flat = bool((alpha == 1).all())
-    return None if flat else numbers if alpha.ndim == 0 else tuple(numbers)
+    numbers = alpha.astype(float).ravel().tolist()
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
 
 def seeded(

@@ -104,6 +104,23 @@ def test_latent_classes_of_votes_with_holes_are_those_of_stepmix(reference):
     assert jaxem.num_free_parameters(model, best.params) == expected["n_params"]
 
 
+@pytest.mark.parametrize("kind", ["poisson", "exponential"])
+def test_columns_with_holes_may_have_priors_of_their_own(kind):
+    constructor, prior = getattr(families, kind), families.GammaPrior((3.0, 1.0, 2.0), 0.5)
+    family, params = constructor(prior), constructor(prior).constraints._replace(rate=CASES["poisson"][1].rate)
+    r, seen = np.random.default_rng(1).dirichlet(np.ones(2), 40), ~np.isnan(COUNTS)
+    rows = family.prepare(families.observed(COUNTS), None)
+    new = jax.jit(lambda x: family.m_step(params, family.evaluate(params, x)[1](jnp.asarray(r))))(rows)
+    for k in range(2):
+        for j in range(3):
+            number, total = r[seen[:, j], k].sum(), r[seen[:, j], k] @ COUNTS[seen[:, j], j]
+            events, exposure = (total, number) if kind == "poisson" else (number, total)
+            np.testing.assert_allclose(new.rate[k, j], (events + prior.shape[j] - 1) / (exposure + 0.5), rtol=1e-12)
+    wrong = constructor(families.GammaPrior((3.0, 1.0), 0.5))
+    with pytest.raises(ValueError, match="prior has 2 numbers, needs one, or 3: one for each column"):
+        wrong.init(rows, jnp.asarray(r))
+
+
 def test_a_frame_with_holes_serves_a_product_by_name():
     columns = {"count": COUNTS[:, 0], "yes": np.where(np.isnan(COUNTS[:, 1]), NAN, COUNTS[:, 1] > 4)}
     model = jaxem.mixture(families.product(count=families.poisson(), yes=families.bernoulli()), 2)

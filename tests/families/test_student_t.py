@@ -77,6 +77,19 @@ def test_degrees_of_freedom_are_the_likeliest_for_given_distances(one_for_all):
     np.testing.assert_allclose(np.atleast_1d(received), expected, rtol=1e-4)
 
 
+def test_newton_steps_that_would_go_beyond_the_gaussian_case_end_at_the_likeliest_all_the_same():
+    """From 8 degrees of freedom the first step would, though there are about twenty."""
+    dim, middles = 8, (np.arange(400) + 0.5) / 400
+    distance = jnp.asarray(dim * stats.f.ppf(middles, dim, 20))[None]
+    r, received = jnp.ones((400, 1)), jnp.array([8.0])
+    for _ in range(4):
+        received = better_dof(received, distance, r, dim)
+    expected = minimize_scalar(
+        lambda nu: -float(log_density(distance, jnp.array([nu]), dim).sum()), bounds=(5, 100), method="bounded"
+    ).x
+    np.testing.assert_allclose(received, expected, rtol=1e-4)
+
+
 def test_rows_with_light_tails_end_in_the_gaussian_case():
     x = np.linspace(-1, 1, 60)
     model = jaxem.single(families.student_t())

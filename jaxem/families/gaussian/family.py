@@ -16,11 +16,12 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import as_params, check_width
-from jaxem.families.gaussian import missing
+from jaxem.families.gaussian import missing, wishart
 from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
-from jaxem.families.gaussian.forms import ALIASES, FORMS
+from jaxem.families.gaussian.forms import FORMS, form_name
 from jaxem.families.gaussian.missing import Gaps, GapStats
 from jaxem.families.gaussian.sums import begun, coloured, moved, total_variances
+from jaxem.families.gaussian.wishart import NormalInverseWishart
 from jaxem.families.observed import Observed, with_holes
 from jaxem.model import Family, PyTree
 from jaxem.numerics import LOG_2PI, positive
@@ -59,7 +60,7 @@ class GaussianStats(NamedTuple):
     gaps: GapStats | None = None
 
 
-def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
+def gaussian(form: str = "full", variance_floor: float | None = None, prior: NormalInverseWishart | None = None) -> Family:
     """Return the Gaussian family, p(x | θ_k) = N(x; μ_k, Σ_k), for data (n, d), or (n,) as one column.
 
     form: "full" (k, d, d), "tied" (d, d), "diag" (k, d) or "spherical" (k,), which are VVV, EEE, VVI and VII; or another
@@ -69,11 +70,14 @@ def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
     variance_floor: c in Σ_k ⪰ c diag(T), T the variances of all the data (their mean where round, their least for the
     variances along axes that turn), which holds a component that shrinks onto a few points. None is 1e-10, and 1e-6 for
     matrices and turned axes in float32; 0 switches it off.
+    prior: of means and covariances, a `families.NormalInverseWishart` such as `families.default_prior` makes: the M-step is
+    the mode under it. Denominators, where one row has N_k: full ν + N_k + d + 2, tied ν + N + k + d + 1, diag ν + N_k + 3,
+    spherical ν + (N_k + 1) d + 2 (Fraley & Raftery 2007).
 
     Banfield & Raftery (1993); Celeux & Govaert (1995); for a common orientation of shapes that vary, EVE and VVE, whose
     M-step ends in a stationary point above the old parameters, Flury & Gautschi (1986).
 
-    Raises ValueError for another name, or a floor outside [0, 1).
+    Raises ValueError for another name, a floor outside [0, 1), and a prior that does not suit the form.
 
     >>> import jax, jaxem
     >>> x = jaxem.datasets.iris()
@@ -81,17 +85,10 @@ def gaussian(form: str = "full", variance_floor: float | None = None) -> Family:
     >>> print(f"{jaxem.fit_restarts(model, jax.random.key(0), x).best.log_likelihood:.2f}")
     -256.35
     """
-    name = _name(form)
+    name = form_name(form)
     if variance_floor is not None and not (isinstance(variance_floor, numbers.Real) and 0 <= variance_floor < 1):
         raise ValueError(f"variance_floor is a share of the data's variances in [0, 1), got {variance_floor!r}.")
-    return _gaussian(name, None if variance_floor is None else float(variance_floor))
-
-
-def _name(form: str) -> str:
-    """Return the name of a form in the table; raise ValueError for what is none."""
-    if not isinstance(form, str) or form not in (FORMS | ALIASES):
-        raise ValueError(f"form must be one of {', '.join(map(repr, FORMS | ALIASES))}, got {form!r}.")
-    return ALIASES.get(form, form)
+    return _gaussian(name, None if variance_floor is None else float(variance_floor), wishart.checked(prior, name))
 
 
 def full_covariances(form: str, components: Gaussian) -> Array:
@@ -105,12 +102,12 @@ def full_covariances(form: str, components: Gaussian) -> Array:
     [[[4. 0.]
       [0. 4.]]]
     """
-    row, given = FORMS[_name(form)], as_params(components)
+    row, given = FORMS[form_name(form)], as_params(components)
     return row.geometry.full(row.expand(given.covariance, *given.mean.shape), given.mean.shape[0])
 
 
 @cache
-def _gaussian(name: str, variance_floor: float | None) -> Family:
+def _gaussian(name: str, variance_floor: float | None, prior: NormalInverseWishart | None) -> Family:
     form = FORMS[name]
     geometry = form.geometry
 
@@ -152,10 +149,16 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
     def estimate(params: Gaussian, stats: GaussianStats) -> tuple[Gaussian, Array]:
         mean, count = params.mean, stats.counts
         sums = count, stats.shift, stats.scatter
-        delta = stats.shift / positive(count)[:, None]
         known = None if stats.gaps is None else missing.variances(*stats.gaps[1:])
         total = total_variances(geometry, mean, *sums, known)
-        best, held = form.estimate(moved(geometry, *sums, delta), count, total, variance_floor, params.covariance)
+        if prior is None:
+            delta = stats.shift / positive(count)[:, None]
+            scatter, rows = moved(geometry, *sums, delta), count
+        else:
+            delta = wishart.pulled(prior, mean, count, stats.shift)
+            more = wishart.seen(form, prior, mean + delta)
+            scatter, rows = moved(geometry, *sums, delta) + more.scatter, count + more.counts
+        best, held = form.estimate(scatter, rows, total, variance_floor, params.covariance)
         return Gaussian(mean + delta, best), jnp.any(held & (count > 0))
 
     def expected_log_prob(params: Gaussian, stats: GaussianStats) -> Array:
@@ -194,6 +197,7 @@ def _gaussian(name: str, variance_floor: float | None) -> Family:
         embed=lambda x: x.x,
         prepare=partial(prepare, by_pattern=not missing.has_upright_axes(geometry)),
         complete=complete,
+        log_prior=(lambda params: wishart.log_density(form, prior, *params)) if prior else None,
         degenerate=None if variance_floor == 0 else lambda params, stats: estimate(params, stats)[1],
-        parts=(gaussian, (name, variance_floor)),
+        parts=(gaussian, (name, variance_floor, prior)),
     )

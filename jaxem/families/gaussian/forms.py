@@ -93,3 +93,10 @@ FORMS = {
 
 ALIASES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical", "V": "full", "E": "tied"}
 """What mclust calls the forms that have a name of their own; V and E are those of one column."""
+
+
+def form_name(form: str) -> str:
+    """Return the name of a form in the table; raise ValueError for what is none."""
+    if not isinstance(form, str) or form not in (FORMS | ALIASES):
+        raise ValueError(f"form must be one of {', '.join(map(repr, FORMS | ALIASES))}, got {form!r}.")
+    return ALIASES.get(form, form)

@@ -35,7 +35,7 @@ def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int, o
     """Return ν, (k,) or () for all, with Σ_n r_nk log t(δ_nk; ν_k) at or nearer to its next maximum, never less than at `dof`.
 
     Newton's steps in 1 / ν, in which the sum is smooth up to the Gaussian case, no longer than a factor, which falls where a
-    step would lose.
+    step would lose. One that would go beyond the Gaussian case tries that itself first.
     """
     r = responsibilities.T
     squares = jnp.where(r > 0, distance, 0)
@@ -77,7 +77,8 @@ def better_dof(dof: Array, distance: Array, responsibilities: Array, dim: int, o
         newton = s - state.slope / jnp.where(state.bend < 0, state.bend, 1)
         uphill = jnp.where(state.slope > 0, s * state.widest, s / state.widest)
         aim = jnp.where(state.bend < 0, newton, uphill)
-        aim = jnp.where(aim <= 1 / MOST_DOF, 1 / MOST_DOF, jnp.maximum(aim, s / state.widest))
+        to_end = (aim <= 1 / MOST_DOF) & (state.widest == WIDEST)
+        aim = jnp.where(to_end, 1 / MOST_DOF, jnp.maximum(aim, s / state.widest))
         aim = jnp.clip(jnp.minimum(aim, s * state.widest), 1 / MOST_DOF, 1 / LEAST_DOF)
         found = look(aim)
         taken = found[0] >= state.value
