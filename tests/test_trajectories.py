@@ -124,9 +124,9 @@ def test_integer_weights_are_rows_repeated(table):
     np.testing.assert_allclose(received.history, expected.history, rtol=1e-13)
 
 
-def test_the_weighted_poisson_maximum_is_that_of_flexmix(reference, table):
+def test_the_weighted_poisson_maximum_is_that_of_flexmix(reference):
     expected = reference("candy_poisson_3")
-    counts, frequencies = table("candy").T
+    counts, frequencies = jaxem.datasets.candy()
     model = jaxem.mixture(families.poisson(), 3)
     best = jaxem.fit_restarts(model, jax.random.key(0), counts, frequencies, num_restarts=16, num_continued=16).best
     np.testing.assert_allclose(best.log_likelihood, expected["verified"]["ml_loglik"], rtol=0, atol=1e-6)

@@ -23,6 +23,15 @@ def _load(name: str) -> Array:
         return jnp.asarray(np.loadtxt(lines, delimiter=",", skiprows=1))
 
 
+def _columns(name: str) -> dict[str, Array]:
+    """Return a shipped file as its columns, whole numbers as integers."""
+    with csv_file(name).open(encoding="utf-8") as lines:
+        names = lines.readline().strip().split(",")
+        table = np.loadtxt(lines, delimiter=",").T
+    whole = [(column == column.round()).all() for column in table]
+    return {name: jnp.asarray(x.astype(int) if is_whole else x) for name, x, is_whole in zip(names, table, whole, strict=True)}
+
+
 def faithful() -> Array:
     """Return 272 eruptions of the Old Faithful geyser: (272, 2), duration and waiting time to the next one, both in minutes.
 
@@ -64,3 +73,119 @@ def london_times_deaths() -> tuple[Array, Array]:
     """
     counts, frequencies = _load("london_times_deaths").T
     return counts, frequencies
+
+
+def candy() -> tuple[Array, Array]:
+    """Return packages of hard candy bought in a week by 456 people: counts (21,), frequencies (21,).
+
+    `frequencies[i]` people bought `counts[i]` packages; pass the frequencies as weights. Dillon & Kumar (1994), "Latent
+    structure and other mixture models in marketing", in Bagozzi (ed.), "Advanced Methods of Marketing Research", 352-388.
+
+    >>> import jaxem
+    >>> counts, frequencies = jaxem.datasets.candy()
+    >>> print(f"{frequencies.sum():.0f} people, {counts @ frequencies:.0f} packages")
+    456 people, 1820 packages
+    """
+    counts, frequencies = _load("candy").T
+    return counts, frequencies
+
+
+def galaxies() -> Array:
+    """Return the velocities at which 82 galaxies in the region of Corona Borealis recede from ours: (82,), in km/s.
+
+    Postman, Huchra & Geller (1986), "Probes of large-scale structure in the Corona Borealis region", Astronomical Journal
+    92, 1238-1247; the 82 that Roeder (1990) made known, "Density estimation with confidence sets exemplified by superclusters
+    and voids in the galaxies", JASA 85, 617-624, with the 78th as it was measured, 26960, where copies often have 26690.
+
+    >>> import jaxem
+    >>> print(f"{jaxem.datasets.galaxies().mean():.0f}")
+    20831
+    """
+    return _load("galaxies")
+
+
+def device_lifetimes() -> Array:
+    """Return how long 50 devices on a life test worked: (50,), in weeks, sorted.
+
+    Aarset (1987), "How to identify a bathtub hazard rate", IEEE Transactions on Reliability 36, 106-108.
+
+    >>> import jaxem
+    >>> weeks = jaxem.datasets.device_lifetimes()
+    >>> print(weeks[:4], f"{weeks.mean():.1f} weeks on average")
+    [0.1 0.2 1.  1. ] 45.7 weeks on average
+    """
+    return _load("device_lifetimes")
+
+
+def turtles() -> Array:
+    """Return the directions that 76 turtles took after laying their eggs: (76,), in degrees, clockwise from north.
+
+    Gould's data, as given by Stephens (1969), "Techniques for directional data", Technical Report 150, Stanford University,
+    and by Mardia & Jupp (2000), "Directional Statistics", §1.1.
+
+    >>> import jaxem
+    >>> print(jaxem.datasets.turtles()[:3])
+    [ 8.  9. 13.]
+    """
+    return _load("turtles")
+
+
+def house_votes() -> tuple[Array, Array]:
+    """Return sixteen votes in the U.S. House of Representatives, 1984: votes (435, 16), parties (435,), whole numbers.
+
+    Votes are 1 for, 0 against, -1 where none is on record; parties are 0 for Democrats, 1 for Republicans. "Congressional
+    Voting Records", UCI Machine Learning Repository, by Schlimmer (1987), from the Congressional Quarterly Almanac of the
+    98th Congress, 2nd session.
+
+    >>> import jaxem
+    >>> votes, parties = jaxem.datasets.house_votes()
+    >>> print(votes[0], f"{(votes == -1).mean():.1%} missing")
+    [ 0  1  0  1  1  1  0  0  0  1 -1  1  1  1  0  1] 5.6% missing
+    """
+    party, *votes = _columns("house_votes").values()
+    return jnp.stack(votes, 1), party
+
+
+def npreg() -> dict[str, Array]:
+    """Return artificial responses of two groups of a hundred to one number, as columns (200,).
+
+    `x` in [0, 10]; `yn` Gaussian, about 5 x in one group and about 40 - (x - 5)² in the other; `yp` Poisson; `yb` zero or one;
+    `class` the group, 1 or 2; `id2` numbers the fifty fours of rows that share a group. The data set NPreg of flexmix: Grün &
+    Leisch (2008), "FlexMix version 2: finite mixtures with concomitant variables and varying and constant parameters",
+    Journal of Statistical Software 28(4).
+
+    >>> import jaxem
+    >>> columns = jaxem.datasets.npreg()
+    >>> print(list(columns), columns["yp"][:5])
+    ['x', 'yn', 'yp', 'yb', 'class', 'id2'] [4 3 9 3 4]
+    """
+    return _columns("npreg")
+
+
+def ethanol() -> dict[str, Array]:
+    """Return exhaust of an engine that burns ethanol, 88 runs, as columns (88,).
+
+    `nitric_oxide` the peak concentration of oxides of nitrogen, in μg per joule; `equivalence` the ratio of fuel to air, one
+    where both burn up. Brinkman (1981), "Ethanol fuel: a single-cylinder engine study of efficiency and exhaust emissions",
+    SAE Transactions 90, 1410-1424.
+
+    >>> import jaxem
+    >>> print({name: f"{column.mean():.2f}" for name, column in jaxem.datasets.ethanol().items()})
+    {'equivalence': '0.93', 'nitric_oxide': '1.96'}
+    """
+    return _columns("ethanol")
+
+
+def beta_blockers() -> dict[str, Array]:
+    """Return deaths after a heart attack in 22 clinical centres, with beta-blockers and without, as columns (44,).
+
+    `deaths` of `total` patients of the `center`, 1 to 22, of whom all were `treated`, 1, or none, 0. Yusuf, Peto, Lewis,
+    Collins & Sleight (1985), "Beta blockade during and after myocardial infarction: an overview of the randomized trials",
+    Progress in Cardiovascular Diseases 27, 335-371.
+
+    >>> import jaxem
+    >>> columns = jaxem.datasets.beta_blockers()
+    >>> print(f"{columns['deaths'].sum()} of {columns['total'].sum()} died")
+    1811 of 20290 died
+    """
+    return _columns("beta_blockers")

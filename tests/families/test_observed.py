@@ -89,9 +89,9 @@ def test_a_column_that_a_component_has_seen_nothing_of_keeps_its_parameters():
         assert new.components[0][0, 1] != components[0][0, 1]
 
 
-def test_latent_classes_of_votes_with_holes_are_those_of_stepmix(reference, table):
+def test_latent_classes_of_votes_with_holes_are_those_of_stepmix(reference):
     expected = reference("lca_housevotes_nan_2")["expected"]
-    votes = table("housevotes84")[:, 1:]
+    votes, _ = jaxem.datasets.house_votes()
     model = jaxem.mixture(families.bernoulli(), 2)
     search = jaxem.fit_restarts(model, 0, families.observed(votes), num_restarts=8, num_continued=8)
     best = jax.tree.map(np.asarray, search.best)

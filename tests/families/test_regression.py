@@ -26,13 +26,17 @@ def powers(x, most):
     return np.stack([x**power for power in range(most + 1)], 1)
 
 
+def shipped(data, *wanted):
+    return [np.asarray(data[column], float) for column in wanted]
+
+
 def npreg():
-    x, normal, count = columns("NPreg", "x", "yn", "yp")
+    x, normal, count = shipped(jaxem.datasets.npreg(), "x", "yn", "yp")
     return Regression(powers(x, 2), normal), Regression(powers(x, 1), count)
 
 
 def nitric_oxide():
-    x, y = columns("NOdata", "NO", "Equivalence")
+    x, y = shipped(jaxem.datasets.ethanol(), "nitric_oxide", "equivalence")
     return Regression(powers(x, 1), y)
 
 
@@ -42,14 +46,12 @@ def concomitant():
 
 
 def beta_blockers():
-    deaths, total, center = columns("betablocker", "Deaths", "Total", "Center")
-    with (DATA / "betablocker.csv").open() as file:
-        treated = np.array([row["Treatment"] == "Treated" for row in csv.DictReader(file)])
-    return families.groups(Regression(powers(treated.astype(float), 1), deaths, trials=total), center)
+    deaths, total, center, treated = shipped(jaxem.datasets.beta_blockers(), "deaths", "total", "center", "treated")
+    return families.groups(Regression(powers(treated, 1), deaths, trials=total), center)
 
 
 def npreg_by_group():
-    x, y, group = columns("NPreg", "x", "yb", "id2")
+    x, y, group = shipped(jaxem.datasets.npreg(), "x", "yb", "id2")
     return families.groups(Regression(powers(x, 1), y), group)
 
 
