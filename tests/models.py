@@ -572,6 +572,7 @@ MODELS = {
     "gamma": mixture_of(families.gamma, lambda dtype: positives(2, dtype), SINGLE),
     "log-normal": mixture_of(families.log_normal, lambda dtype: positives(1, dtype)[:, 0], DOUBLE),
     "weibull": mixture_of(families.weibull, lambda dtype: positives(2, dtype), DOUBLE),
+    "beta": mixture_of(families.beta, fractions, DOUBLE),
     "exponential, censored": mixture_of(
         lambda: families.censored(families.exponential()), lambda dtype: partly_known(2, dtype), SINGLE
     ),
