@@ -69,7 +69,8 @@ def _with_gaps(x: Array, seen: Array, weights: Array | None, by_pattern: bool) -
     """Return rows with the median of what was observed of each column in its holes: so their ranges are those observed."""
     check_columns(seen, weights)
     present = seen if weights is None else seen & (weights > 0)[:, None]
-    centre = lax.stop_gradient(_median_of_observed(x, present))
+    middle = _median_of_observed if is_traced(x, present) else _median_of_some
+    centre = lax.stop_gradient(middle(x, present))
     whole = prepare(jnp.where(seen, x, centre), weights)
     return Centred(whole.x, Shared(centre), whole.far, gaps(seen, by_pattern))
 
@@ -80,6 +81,22 @@ def _median_of_observed(x: Array, seen: Array) -> Array:
     in_order = jnp.sort(jnp.where(seen, x, jnp.inf), 0)
     middle = jnp.take_along_axis(in_order, seen.sum(0, keepdims=True) // 2, 0)
     return jnp.where(seen.any(0, keepdims=True), middle, 0)
+
+
+def _median_of_some(x: Array, seen: Array) -> Array:
+    """Return the like from some rows; of a column that was observed in none of those, what was observed first."""
+    present = np.asarray(seen)
+    places = _some(present.any(1)) if present.any() else np.zeros(1, int)
+    rows, known = look(_taken, x, places), present[places]
+    first = look(_first_of_each, x, present.argmax(0))
+    middle = [np.sort(values[some])[some.sum() // 2] if some.any() else 0 for values, some in zip(rows.T, known.T, strict=True)]
+    other = np.where(present.any(0), first, 0)
+    return jnp.asarray(np.where(known.any(0), middle, other)[None], x.dtype)
+
+
+@jax.jit
+def _first_of_each(x: Array, places: Array) -> Array:
+    return jnp.take_along_axis(x, places[None], 0)[0]
 
 
 def brought_near(x: Centred, reach: Array) -> Centred:
