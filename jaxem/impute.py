@@ -13,7 +13,7 @@ from jaxem.blocks import default_block_size, row_by_row
 from jaxem.boundary import as_key, check_model, ready
 from jaxem.families.grouped import Grouped
 from jaxem.families.labelled import Labelled
-from jaxem.families.observed import Observed, by_name, split
+from jaxem.families.observed import Observed, by_name, split, without_holes
 from jaxem.model import Family, Model, PyTree, require
 from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
@@ -47,7 +47,7 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     of_labels, of_rows = jax.random.split(as_key(key))
     labels = jax.random.categorical(of_labels, jnp.log(posterior), axis=1)
     one_hot = jax.nn.one_hot(labels, posterior.shape[1], dtype=posterior.dtype)
-    drawn = require(family, "sample")(of_rows, components, labels, None)
+    drawn = require(family, "sample")(of_rows, components, labels, without_holes(given))
     return _merged(rows, _completed(family, components, (given, one_hot, drawn)))
 
 

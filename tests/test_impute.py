@@ -8,6 +8,7 @@ import pytest
 import jaxem
 from jaxem import families
 
+NAN = np.nan
 MEAN, SIGMA = np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 0.0]]), np.array([[2.0, 1.0, 0.3], [1.0, 1.5, 0.4], [0.3, 0.4, 0.5]])
 PARAMS = jaxem.Mixture(jnp.array([0.3, 0.7]), families.Gaussian(jnp.asarray(MEAN), jnp.asarray(np.stack([SIGMA, SIGMA / 2]))))
 MODEL = jaxem.mixture(families.gaussian(), 2)
@@ -106,3 +107,39 @@ def test_a_model_in_blocks_fills_as_the_model_itself():
     received = jaxem.impute(jaxem.chunked(MODEL, 2), PARAMS, data)
     np.testing.assert_allclose(received, jaxem.impute(MODEL, PARAMS, data), rtol=1e-12)
     assert jax.tree.leaves(received)[0].dtype == np.dtype("float64")
+
+
+def test_repeated_measurements_are_drawn_each_from_the_component_of_its_row():
+    model = jaxem.mixture(families.labelled(families.grouped(families.gaussian("diag"))), 2)
+    params = jaxem.Mixture([0.5, 0.5], families.Gaussian([[0.0], [50.0]], [[1.0], [1.0]]))
+    values = np.tile([[0.5, NAN, NAN], [NAN, 49.0, NAN]], (500, 1))[..., None]
+    data = families.Labelled(families.Grouped(families.observed(values), np.full(1000, 3)), np.full(1000, -1))
+    drawn = np.asarray(jaxem.impute(model, params, data, key=0))
+    np.testing.assert_array_equal(drawn[~np.isnan(values)], values[~np.isnan(values)])
+    for first, mean in ((0, 0.0), (1, 50.0)):
+        holes = drawn[first::2][np.isnan(values[first::2])]
+        np.testing.assert_allclose([holes.mean(), holes.std()], [mean, 1], atol=0.15)
+
+
+def test_columns_with_totals_beside_those_with_holes_are_no_hindrance_to_draws():
+    model = jaxem.single(families.product(shares=families.multinomial(), size=families.gaussian("diag")))
+    params = {"shares": families.Multinomial([[0.5, 0.5]]), "size": families.Gaussian([[3.0]], [[1e-6]])}
+    data = {"shares": np.array([[1, 2], [3, 0]]), "size": families.observed([NAN, 2.0])}
+    received = jaxem.impute(model, params, data, key=0)
+    np.testing.assert_array_equal(received["shares"], data["shares"])
+    np.testing.assert_allclose(received["size"], [3, 2], atol=0.01)
+
+
+def test_components_of_several_kinds_fill_holes_as_likely_as_they_are():
+    kinds = families.union((families.gaussian(), 1), (families.student_t(dof=5.0), 1))
+    model = jaxem.mixture(kinds, 2)
+    t = families.StudentT(jnp.asarray(MEAN[1:]), jnp.asarray(SIGMA[None] / 2))
+    params = jaxem.Mixture(PARAMS.weights, (families.Gaussian(jnp.asarray(MEAN[:1]), jnp.asarray(SIGMA[None])), t))
+    data = families.observed(ROWS)
+    received, posterior = np.asarray(jaxem.impute(model, params, data)), np.asarray(model.posterior(params, data))
+    for n, row in enumerate(ROWS):
+        holes = np.isnan(row)
+        expected = sum(posterior[n, k] * conditional(row, k)[0] for k in range(2))
+        np.testing.assert_allclose(received[n][holes], expected, rtol=1e-11)
+        np.testing.assert_array_equal(received[n][~holes], row[~holes])
+    assert np.isfinite(jaxem.impute(model, params, data, key=1)).all()

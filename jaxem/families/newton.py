@@ -71,8 +71,9 @@ def climb(look: Callable[[Array, Array], Look], start: Array, counts: Array, rea
             done=state.done | (better & last),
         )
 
-    begin = _Climb(jnp.zeros((), jnp.int32), start, *propose(look(start, start)))
-    end = lax.while_loop(lambda state: ~state.done.all() & (state.passes < MOST_PASSES), advance, begin)
+    here = jnp.zeros_like(start), jnp.zeros(start.shape[0], bool)  # a step of nothing, so that rows are looked at in one place
+    begin = _Climb(jnp.zeros((), jnp.int32), start, *here)
+    end = lax.while_loop(lambda state: ~state.done.all() & (state.passes <= MOST_PASSES), advance, begin)
     return jnp.where(end.done[:, None], end.theta + end.step, end.theta)
 
 

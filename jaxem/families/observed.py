@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -108,6 +109,18 @@ def with_holes(drawn: Array, seen: Array | None) -> Array | Observed:
         return drawn
     hole = jnp.nan if jnp.issubdtype(drawn.dtype, jnp.floating) else -1
     return Observed(jnp.where(seen.reshape(drawn.shape), drawn, jnp.asarray(hole, drawn.dtype)), seen.reshape(drawn.shape))
+
+
+def without_holes(data: PyTree) -> PyTree:
+    """Return prepared data all of which is said to be observed: what draws that have no holes are to be like."""
+
+    def told(node: Any) -> list[str]:
+        return [name for name in ("seen", "gaps") if name in getattr(node, "_fields", ())]
+
+    def whole(node: Any) -> Any:
+        return node._replace(**dict.fromkeys(told(node))) if told(node) else node
+
+    return jax.tree.map(whole, data, is_leaf=lambda node: bool(told(node)))
 
 
 def has_holes(data: PyTree) -> bool:

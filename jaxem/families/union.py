@@ -12,6 +12,7 @@ from jax import Array
 from jaxem.arrays import at_least_one, in_one_dtype, prepared
 from jaxem.families.priors import updated
 from jaxem.model import Family, PyTree, check_family, require
+from jaxem.numerics import positive
 
 
 class United(NamedTuple):
@@ -103,6 +104,16 @@ def _union(*parts: tuple[Family, int]) -> Family:
             return data
         return in_one_dtype(United(tuple(of_each(lambda family: prepared(family, data, weights)))))
 
+    def complete(params: PyTree, x: United, responsibilities: Array, drawn: PyTree) -> PyTree:
+        """Fill by what each kind says, given that the row is of it, weighed by how much it is."""
+        own = [responsibilities[:, place] for place in places]
+        chances = [each.sum(1) for each in own]
+        given = [each / positive(chance)[:, None] for each, chance in zip(own, chances, strict=True)]
+        filled = of_each(
+            lambda family, theta, rows, r: require(family, "complete")(theta, rows, r, drawn), params, x.parts, given
+        )
+        return jax.tree.map(lambda *leaves: _weighed(chances, leaves), *filled)
+
     def log_prior(params: PyTree) -> Array:
         return reduce(operator.add, [f.log_prior(theta) for f, theta in zip(families, params, strict=True) if f.log_prior])
 
@@ -126,6 +137,7 @@ def _union(*parts: tuple[Family, int]) -> Family:
         size=size if any(family.size for family in families) else None,
         log_prior=log_prior if any(family.log_prior for family in families) else None,
         degenerate=degenerate if any(family.degenerate for family in families) else None,
+        complete=complete if all(family.complete for family in families) else None,
         parts=(_union, parts),
         additive=all(family.additive for family in families),
         exact=all(family.exact for family in families),
@@ -141,4 +153,17 @@ def _wide(log_prob: Array, count: int) -> Array:
 
 
 def _rows_where(condition: Array, new: Array, old: Array) -> Array:
-    return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    return jnp.where(_column(condition, old), new.reshape(old.shape), old)  # one column is (n,) to some, and (n, 1) to others
+
+
+def _column(rows: Array, like: Array) -> Array:
+    return rows.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _weighed(chances: Sequence[Array], leaves: Sequence[Array]) -> Array:
+    """Return the mean of what each kind puts into a hole; where it is certain which one it is, that one's."""
+    first, total = leaves[0], jnp.zeros_like(leaves[0])
+    for chance, leaf in zip(chances, leaves, strict=True):
+        chance = _column(chance, first)
+        total = total + jnp.where(chance > 0, chance * leaf.reshape(first.shape), 0)
+    return total

@@ -209,6 +209,23 @@ def test_lifetimes_that_all_go_on_end_finite_and_held(name):
     assert -1e-7 < fit.log_likelihood <= 0 and all(np.isfinite(leaf).all() for leaf in fit.params)
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (Censored(WEEKS, np.full(21, -1), WEEKS), Status.DEGENERATE),
+        (Censored(np.ones(21), np.full(21, 2), np.full(21, 2.0)), Status.CONVERGED),
+        (Censored(np.zeros(21), np.full(21, 1), WEEKS), Status.CONVERGED),
+        (Censored(np.full(21, 3.0), BEYOND, WEEKS), Status.DEGENERATE),
+    ],
+    ids=["all below", "all in one interval", "nothing known", "all equal"],
+)
+def test_lifetimes_that_tell_little_end_finite(data, status):
+    model = jaxem.single(families.censored(families.weibull()))
+    fit = jaxem.fit(model, model.init(0, data), data, solver=jaxem.squarem())
+    assert fit.status == status
+    assert np.isfinite(fit.log_likelihood) and all(np.isfinite(leaf).all() for leaf in fit.params)
+
+
 def test_normal_values_that_are_all_above_others_or_unknown_rise_to_nothing_left_to_gain():
     value, status = np.where(WEEKS > 30, -np.inf, WEEKS), np.where(WEEKS > 30, 2, 1)
     model = jaxem.single(families.censored(families.gaussian()))

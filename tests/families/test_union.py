@@ -55,6 +55,13 @@ def test_each_row_is_drawn_from_the_kind_that_its_label_names():
     np.testing.assert_array_equal(drawn < 1e-8, labels == 1)
 
 
+def test_one_column_is_drawn_as_one_whatever_shape_a_kind_gives_it():
+    family = families.union((families.gaussian(), 1), (families.log_normal(), 1))
+    params = families.Gaussian(jnp.array([[50.0]]), jnp.ones((1, 1, 1))), families.LogNormal(jnp.zeros(1), jnp.ones(1))
+    drawn = family.sample(jax.random.key(0), params, jnp.array([0, 1, 0]), None)
+    assert drawn.shape[0] == drawn.size == 3
+
+
 def test_what_is_no_union_is_refused():
     poisson = families.poisson()
     for parts in ((), (poisson,), ((poisson, 0),), ((poisson, 1, 2),), (("poisson", 1),)):

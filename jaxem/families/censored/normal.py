@@ -62,7 +62,8 @@ def _inside(z: Array, width: Array | None, kind: Array) -> Truncated:
         both = kind == INTERVAL
         two = between(jnp.where(both, z, 0), jnp.where(both, jnp.maximum(width, jnp.finfo(z.dtype).tiny), 1))
         found = Truncated(*(jnp.where(both, b, a) for a, b in zip(found, two, strict=True)))
-    return Truncated(*(jnp.where(vague, nothing, a) for a, nothing in zip(found, (0, 0, 1), strict=True)))
+    none = 0 * z  # but of parameters that are no numbers
+    return Truncated(*(jnp.where(vague, each + none, a) for a, each in zip(found, (0, 0, 1), strict=True)))
 
 
 def gaussian_kind(family: Family) -> Kind:

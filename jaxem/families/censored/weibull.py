@@ -18,11 +18,13 @@ from jaxem.families.censored.kinds import Kind
 from jaxem.families.censored.rows import EXACT, INTERVAL, LEFT, POSITIVE, UNKNOWN, Known
 from jaxem.families.newton import Look, climb, over_rows
 from jaxem.families.positives import sharpest
-from jaxem.families.weibull import LEAST, Weibull, log_ratio
+from jaxem.families.weibull import Weibull, log_ratio
 from jaxem.model import Family
 from jaxem.numerics import weighted_sum
 from jaxem.tails import early, log_less, log_less_than
 
+LEAST_SHAPE = {64: 1e-2, 32: 1e-1}  # below which lifetimes differ by more powers of e than floats hold
+LARGEST = 0.9  # powers of the largest float that a scale may be
 LEAST_HAZARD = {64: 1e-10, 32: 2e-5}  # of the longest-lived row, below which none of a component ever ends
 
 
@@ -77,7 +79,8 @@ def _log_prob(params: Weibull, x: Known) -> Array:
     exact = x.is_exact()
     row = _Row(shape * log_ratio(x.low, params.scale), shape * _ratio(x), independent.columns(x.kind).T[None])
     logs = independent.columns(jnp.where(exact, jnp.log(x.low), 0)).sum(1)
-    return (jnp.where(row.kind == EXACT, jnp.log(shape), 0) + _log_mass(row)).sum(1) - logs[None]
+    of_shape = jnp.where(row.kind == EXACT, jnp.log(shape), 0 * row.z)  # where nothing is known, what is no number stays none
+    return (of_shape + _log_mass(row)).sum(1) - logs[None]
 
 
 def _hazard(z: Array) -> Array:
@@ -162,10 +165,14 @@ class _Box(NamedTuple):
         return jnp.clip(theta, self.low, self.high)
 
 
-def _box(shape: Array) -> _Box:
-    dtype = shape.dtype
-    least = jnp.full_like(shape, math.log(LEAST_HAZARD[int(jnp.finfo(dtype).bits)]))
-    return _Box(jnp.stack([LEAST / shape, least], -1), jnp.stack([sharpest(dtype) / shape, jnp.full_like(shape, jnp.inf)], -1))
+def _box(params: Weibull, largest: Array) -> _Box:
+    """Return what θ may be: hazards of the longest-lived row that are not too little, unless they are, and leave λ finite."""
+    shape, log_scale = independent.columns(params.shape), jnp.log(independent.columns(params.scale))
+    bits = int(jnp.finfo(shape.dtype).bits)
+    room = LARGEST * math.log(jnp.finfo(shape.dtype).max) - (log_scale + largest / shape)
+    least = jnp.minimum(jnp.maximum(math.log(LEAST_HAZARD[bits]), -shape * room), largest)
+    low = jnp.stack([LEAST_SHAPE[bits] / shape, least], -1)
+    return _Box(low, jnp.stack([sharpest(shape.dtype) / shape, jnp.full_like(shape, jnp.inf)], -1))
 
 
 def _look(theta: Array, before: Array, box: _Box, line: _Line, shares: Array) -> tuple[Array, Array, Array]:
@@ -200,7 +207,7 @@ def _m_step(params: Weibull, stats: CensoredWeibullStats) -> tuple[Weibull, Arra
     """Return the best parameters, and whether those of a component with rows are held at the edge of what they may be."""
     shape, r = independent.columns(params.shape), stats.responsibilities
     line, largest = _line(params, stats)
-    box, size = _box(shape), (*shape.shape, 2)
+    box, size = _box(params, largest), (*shape.shape, 2)
 
     def seen(theta: Array, before: Array) -> tuple[Array, Array, Array, Array]:
         """Look inside the box; what is at its edge and pushes on does not move."""
@@ -220,7 +227,8 @@ def _m_step(params: Weibull, stats: CensoredWeibullStats) -> tuple[Weibull, Arra
     theta = box.into(climb(look, start, counts, reach).reshape(size))
     tau, beta = theta[..., 0], theta[..., 1]
     new = shape * tau
-    scale = independent.columns(params.scale) * jnp.exp((largest * tau - beta) / new)
+    limits, up = jnp.finfo(shape.dtype), jnp.exp((largest * tau - beta) / new)
+    scale = jnp.clip(independent.columns(params.scale) * up, limits.tiny, limits.max)
     held = seen(theta, theta)[3].any(-1) & (r.sum(0)[:, None] > 0)
     event = params.shape.shape
     return Weibull(new.reshape(event), scale.reshape(event)), held.any()
