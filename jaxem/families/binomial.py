@@ -14,6 +14,7 @@ from jaxem.arrays import check_width, in_one_dtype, is_traced, look
 from jaxem.families import independent, shares
 from jaxem.families.bernoulli import share
 from jaxem.families.counts import log_mass_at_mean
+from jaxem.families.observed import Observed, check_columns, split
 from jaxem.families.positives import with_mean_row
 from jaxem.families.priors import BetaPrior, checked_beta, log_beta, seen_before
 from jaxem.families.shares import ShareStats
@@ -55,7 +56,8 @@ class Tried(NamedTuple):
 def binomial(prior: BetaPrior | None = None) -> Family:
     """Return the binomial family, log p(x | m, p_k) = Σ_j log (m_j over x_j) + x_j log p_kj + (m_j - x_j) log(1 - p_kj).
 
-    Data are `families.Trials(successes, trials)`; `sample` keeps the trials of `like`.
+    Data are `families.Trials(successes, trials)`; `sample` keeps the trials of `like`. Where `families.observed` says that
+    either is missing there are no trials, which say nothing.
     With a `prior`, a `families.BetaPrior` of each probability, the M-step is the mode under it.
     Raises ValueError for another prior, or one whose density is infinite at zero or one.
 
@@ -78,7 +80,9 @@ def _binomial(prior: BetaPrior | None) -> Family:
         return shares.evaluate(taken, total, x.at_own_share, _both(params.probs, 1 - params.probs))
 
     def m_step(params: Binomial, stats: ShareStats) -> Binomial:
-        return Binomial(share(*seen_before(prior, *jnp.split(stats.taken, 2, 1))).reshape(params.probs.shape))
+        """Keep what a component has learnt nothing about: columns in which it has no trials, and no prior speaks."""
+        ones, zeros = seen_before(prior, *(each.reshape(params.probs.shape) for each in jnp.split(stats.taken, 2, 1)))
+        return Binomial(jnp.where(ones + zeros > 0, share(ones, zeros), params.probs))
 
     def init(x: Tried, responsibilities: Array) -> Binomial:
         """The M-step from the responsibilities and one more row, the mean of all: none is 0 or 1 unless all its data are."""
@@ -115,11 +119,16 @@ def _prepare(data: Any, weights: Array | None) -> Tried:
         return data
     if not isinstance(data, Trials):
         raise ValueError(f"data must be families.Trials(successes, trials), got {type(data).__name__}.")
-    taken, trials = in_one_dtype([_counts(getattr(data, name), name) for name in ("successes", "trials")])
+    (taken, took), (trials, tried) = (_counts(getattr(data, name), name) for name in ("successes", "trials"))
+    taken, trials = in_one_dtype([taken, trials])
     if trials.ndim < taken.ndim:
         trials = jnp.broadcast_to(trials[:, None], taken.shape)
+        tried = None if tried is None else jnp.broadcast_to(tried[:, None], taken.shape)
     if trials.shape != taken.shape:
         raise ValueError(f"trials has shape {trials.shape}, needs {taken.shape} as successes, or one number for each row.")
+    for seen in (took, tried):
+        check_columns(seen, weights)
+        taken, trials = (each if seen is None else jnp.where(seen, each, 0) for each in (taken, trials))
     if not is_traced(taken, trials) and look(lambda: (taken > trials).any()):
         raise ValueError("successes has more than there are trials: needs successes ≤ trials, entry by entry.")
     left = jnp.where(taken <= trials, trials - taken, jnp.nan)
@@ -127,8 +136,11 @@ def _prepare(data: Any, weights: Array | None) -> Tried:
     return Tried(taken, left, independent.columns(own).sum(1))
 
 
-def _counts(leaf: Any, name: str) -> Array:
+def _counts(leaf: Any, name: str) -> tuple[Array, Array | None]:
+    """Return counts, zeros in holes, and which were observed, None where all were."""
     try:
-        return independent.checked(leaf, math.inf, "counts, whole numbers ≥ 0")
+        values, seen = split(leaf) if isinstance(leaf, Observed) else (leaf, None)
+        whole = values if seen is None else jnp.where(seen, values, 0)
+        return independent.checked(whole, math.inf, "counts, whole numbers ≥ 0"), seen
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

@@ -96,8 +96,8 @@ def _union(*parts: tuple[Family, int]) -> Family:
         return drawn
 
     def embed(x: United) -> Array:
-        rows = x.parts[0]
-        return families[0].embed(rows) if families[0].embed else rows
+        """Return points on the scale of the first family that has one of its own, as noise has not."""
+        return next((f.embed(rows) for f, rows in zip(families, x.parts, strict=True) if f.embed), x.parts[0])
 
     def prepare(data: PyTree, weights: Array | None) -> United:
         if isinstance(data, United):

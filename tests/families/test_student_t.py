@@ -124,3 +124,8 @@ def test_what_are_no_degrees_of_freedom_is_refused(dof):
 def test_another_form_is_refused():
     with pytest.raises(ValueError, match="form must be one of 'full', 'tied', 'diag', 'spherical', got 'VEV'"):
         families.student_t("VEV")
+
+
+def test_forms_have_the_names_that_those_of_gaussians_have():
+    names = {"VVV": "full", "V": "full", "EEE": "tied", "E": "tied", "VVI": "diag", "VII": "spherical"}
+    assert all(families.student_t(name) is families.student_t(form) for name, form in names.items())

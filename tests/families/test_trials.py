@@ -114,3 +114,19 @@ def test_numbers_of_categories_are_whole():
         with pytest.raises(ValueError, match=r"num_categories|columns"):
             families.categorical(wrong)
     assert families.categorical([2, 3]) is families.categorical((2, 3))
+
+
+def test_trials_of_which_successes_or_their_number_are_missing_say_nothing():
+    family, nan = families.binomial(), np.nan
+    successes, trials = np.array([[1, nan], [3, 2], [2, 1]]), np.array([[4, 9], [4, 4], [nan, 4]])
+    data = families.observed(families.Trials(successes, trials))
+    params = families.Binomial(jnp.array([[0.3, 0.6]]))
+    x = family.prepare(data, jnp.ones(3))
+    log_prob, statistics = family.evaluate(params, x)
+    expected = scipy.stats.binom.logpmf(successes, trials, params.probs)
+    np.testing.assert_allclose(log_prob[:, 0], np.nansum(expected, 1), rtol=1e-13)
+    np.testing.assert_allclose(family.m_step(params, statistics(jnp.ones((3, 1)))).probs, [[4 / 8, 3 / 8]], rtol=1e-15)
+    none = family.m_step(params, statistics(jnp.array([[1.0], [0.0], [0.0]]))).probs
+    np.testing.assert_allclose(none, [[1 / 4, 0.6]], rtol=1e-15)
+    with pytest.raises(ValueError, match=r"columns \[1\] have no observed value"):
+        family.prepare(data, jnp.array([1.0, 0.0, 0.0]))

@@ -75,3 +75,11 @@ def test_what_is_no_union_is_refused():
     for density in (0, -1, np.inf, "1", True):
         with pytest.raises(ValueError, match="density must be"):
             families.noise(density)
+
+
+def test_seeds_are_drawn_on_the_scale_of_the_first_kind_that_has_one():
+    counts = {"a": np.array([0.0, 4.0, 9.0]), "b": np.array([1.0, 1.0, 4.0])}
+    kind = families.product(a=families.poisson(), b=families.poisson())
+    family = families.union((families.noise(0.1), 1), (kind, 2))
+    received = family.embed(family.prepare(counts, None))
+    np.testing.assert_array_equal(received, [[0.0, 1.0], [2.0, 1.0], [3.0, 2.0]])

@@ -13,7 +13,7 @@ from jaxem import constraints
 from jaxem.arrays import check_width
 from jaxem.families.gaussian import missing
 from jaxem.families.gaussian.centred import Centred, brought_near, nearest_alone, prepare
-from jaxem.families.gaussian.forms import FORMS, Form
+from jaxem.families.gaussian.forms import ALIASES, FORMS, Form
 from jaxem.families.gaussian.sums import begun, coloured
 from jaxem.families.observed import Observed, with_holes
 from jaxem.families.student_t.density import LEAST_DOF, MOST_DOF, log_constant, log_density
@@ -73,8 +73,7 @@ def student_t(form: str = "full", dof: float | str | None = None, variance_floor
     >>> print(f"{jaxem.fit_restarts(model, jax.random.key(0), jaxem.datasets.faithful()).best.log_likelihood:.1f}")
     -1140.5
     """
-    aliases = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}
-    name = aliases.get(form, form) if isinstance(form, str) else form
+    name = ALIASES.get(form, form) if isinstance(form, str) else form
     if name not in NAMES:
         raise ValueError(f"form must be one of {', '.join(map(repr, NAMES))}, got {form!r}.")
     is_number = isinstance(dof, numbers.Real) and not isinstance(dof, bool)
