@@ -86,7 +86,8 @@ def _median_of_observed(x: Array, seen: Array) -> Array:
 def _median_of_some(x: Array, seen: Array) -> Array:
     """Return the like from some rows; of a column that was observed in none of those, what was observed first."""
     present = np.asarray(seen)
-    places = _some(present.any(1)) if present.any() else np.zeros(1, int)
+    some_seen = np.asarray(present.any(1))
+    places = _some(some_seen) if some_seen.any() else np.zeros(1, int)
     rows, known = look(_taken, x, places), present[places]
     first = look(_first_of_each, x, present.argmax(0))
     middle = [np.sort(values[some])[some.sum() // 2] if some.any() else 0 for values, some in zip(rows.T, known.T, strict=True)]
