@@ -112,5 +112,11 @@ def _means(stats: ExponentialStats) -> tuple[Array, Array]:
     """Return the mean of each component, and whether it had to be held."""
     mean = stats.total / positive(along(stats.counts, stats.total))
     overall = stats.total.sum(0, keepdims=True) / stats.counts.sum()
-    least = jnp.maximum(MEAN_FLOOR * overall, jnp.sqrt(jnp.finfo(mean.dtype).tiny))
+    least = mean_floor(overall)
     return jnp.maximum(mean, least), mean < least
+
+
+def mean_floor(overall: Array) -> Array:
+    """Return the least mean of a component where that of all the data is `overall`; above zero where that is zero."""
+    tiny = jnp.finfo(overall.dtype).tiny
+    return jnp.where(overall > 0, jnp.maximum(MEAN_FLOOR * overall, tiny), jnp.sqrt(tiny))

@@ -150,6 +150,12 @@ def test_equal_rows_end_finite_and_held(name):
     assert np.isfinite(fit.log_likelihood) and all(np.isfinite(leaf).all() for leaf in fit.params)
 
 
+def test_waiting_times_in_tiny_units_are_not_taken_for_zeros_in_float32():
+    family, x = families.exponential(), np.asarray([1e-25, 3e-25], "float32")
+    received = family.init(family.prepare(x, None), jnp.ones((2, 1), "float32")).rate
+    np.testing.assert_allclose(received, 5e24, rtol=1e-6)
+
+
 def test_a_mixture_of_gammas_ends_where_mixtools_does(reference, table):
     found, x = reference("mixtools_eruptions_gamma_2"), table("eruptions")
     start = {name: np.array(value) for name, value in found["init"].items()}

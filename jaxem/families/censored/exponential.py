@@ -14,7 +14,7 @@ from jaxem.arrays import check_width
 from jaxem.families import independent
 from jaxem.families.censored.kinds import Kind
 from jaxem.families.censored.rows import EXACT, INTERVAL, LEFT, NON_NEGATIVE, RIGHT, UNKNOWN, Known
-from jaxem.families.exponential import MEAN_FLOOR, Exponential
+from jaxem.families.exponential import MEAN_FLOOR, Exponential, mean_floor
 from jaxem.families.positives import along, weighed
 from jaxem.families.priors import GammaPrior, gamma_mode
 from jaxem.model import Family
@@ -90,8 +90,8 @@ def _expected_log_prob(params: Exponential, stats: CensoredExponentialStats) -> 
 def _rates(params: Exponential, stats: CensoredExponentialStats) -> tuple[Array, Array]:
     """Return the best rates within a range, and whether one with rows had to be held; where nothing is known, the old ones."""
     overall = stats.typical.sum(0, keepdims=True) / stats.counts.sum()
-    least = jnp.maximum(MEAN_FLOOR * overall, jnp.sqrt(jnp.finfo(overall.dtype).tiny))
-    most = jnp.maximum(overall / MEAN_FLOOR, least)
+    least = mean_floor(overall)
+    most = jnp.minimum(jnp.maximum(overall / MEAN_FLOOR, least), 0.1 * jnp.finfo(overall.dtype).max)
     some = stats.ended > 0
     mean = jnp.where(some, stats.lived / positive(stats.ended), jnp.where(stats.lived > 0, jnp.inf, 1 / params.rate))
     held = (mean < least) | (mean > most)
