@@ -34,7 +34,8 @@ def main() -> None:
     path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{kind}.json"
     if arguments.what == "mixtures":
         chosen = arguments.only or list(mixtures.WORKS)
-        print(mixtures.rows(chosen, arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
+        options = report.Options(arguments.repeats, arguments.quick)
+        print(mixtures.rows(chosen, options, lambda rows: report.write(path, origin, rows)))
     elif arguments.what == "grid":
         print(grid.rows(arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
     else:

@@ -15,7 +15,7 @@ import jaxem
 from benchmarks.in_r import in_r
 from benchmarks.measure import in_turn, num_cores, on_threads, timed
 from benchmarks.problems import Size, clusters, labelled_clusters
-from benchmarks.report import Row, seconds, verdict
+from benchmarks.report import Options, Row, seconds, verdict
 from jaxem import families
 from jaxem.selection import search_counts
 from jaxem.starts import from_responsibilities
@@ -317,34 +317,34 @@ def gamma_beside_mixtools(n: int, repeats: int) -> Beside:
     return _beside_r(f"gamma, n = {n}, k = 3, to the end", "mixtools", 1, ours, in_r("mixtools", script, x=x))
 
 
-WORKS: dict[str, Callable[[int, bool], Beside]] = {
-    "forms-iris": lambda repeats, quick: all_forms(
-        "all 14 forms × k = 1 … 9, iris, 16 starts each", np.asarray(jaxem.datasets.iris(), np.float32), 5, repeats
+WORKS: dict[str, Callable[[Options], Beside]] = {
+    "forms-iris": lambda options: all_forms(
+        "all 14 forms × k = 1 … 9, iris, 16 starts each", np.asarray(jaxem.datasets.iris(), np.float32), 5, options.repeats
     ),
-    "forms-2000": lambda repeats, quick: all_forms(
-        "all 14 forms × k = 1 … 9, n = 2000, d = 5, 16 starts each", clusters(0, Size(2000, 5, 5), spread=2.0), 5, repeats
+    "forms-2000": lambda options: all_forms(
+        "all 14 forms × k = 1 … 9, n = 2000, d = 5, 16 starts each", clusters(0, Size(2000, 5, 5), 2.0), 5, options.repeats
     ),
-    "vev": lambda repeats, quick: vev(Size(100_000 // (20 if quick else 1), 8, 6), repeats),
-    "binary": lambda repeats, quick: binary_with_holes(Size(200_000 // (20 if quick else 1), 20, 5), 0.2, repeats),
-    "holes": lambda repeats, quick: full_with_holes(Size(100_000 // (20 if quick else 1), 12, 4), 0.15, 60, repeats),
-    "poisson-regressions": lambda repeats, quick: poisson_regressions(Size(50_000 // (20 if quick else 1), 8, 3), repeats),
-    "student-t": lambda repeats, quick: student_t(Size(100_000 // (20 if quick else 1), 8, 5), repeats),
+    "vev": lambda options: vev(options.cut(Size(100_000, 8, 6)), options.repeats),
+    "binary": lambda options: binary_with_holes(options.cut(Size(200_000, 20, 5)), 0.2, options.repeats),
+    "holes": lambda options: full_with_holes(options.cut(Size(100_000, 12, 4)), 0.15, 60, options.repeats),
+    "poisson-regressions": lambda options: poisson_regressions(options.cut(Size(50_000, 8, 3)), options.repeats),
+    "student-t": lambda options: student_t(options.cut(Size(100_000, 8, 5)), options.repeats),
     **{
-        f"step-{name}": lambda repeats, quick, name=name, most=most: step_beside_pass(
-            name, 1_000_000 // (20 if quick else 1), most, repeats
+        f"step-{name}": lambda options, name=name, most=most: step_beside_pass(
+            name, options.cut(Size(1_000_000, 1, 3)).n, most, options.repeats
         )
         for name, most in {"gamma": 3, "weibull": 8, "negative_binomial": 3, "beta": 3}.items()
     },
-    "gamma-mixtools": lambda repeats, quick: gamma_beside_mixtools(20_000 // (20 if quick else 1), repeats),
+    "gamma-mixtools": lambda options: gamma_beside_mixtools(options.cut(Size(20_000, 1, 3)).n, options.repeats),
 }
 
 
-def rows(names: list[str], repeats: int, quick: bool, keep: Callable[[dict[str, Row]], None]) -> str:
+def rows(names: list[str], options: Options, keep: Callable[[dict[str, Row]], None]) -> str:
     """Run works in turn; `keep` is given all that was measured after each."""
     lines, measured = [HEAD], {}
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
-        found = WORKS[name](repeats, quick)
+        found = WORKS[name](options)
         lines.append(found.line())
         measured[name] = Row([], {"line": found.line(), **found.record})
         keep(measured)

@@ -102,7 +102,7 @@ def start_run(model: Model, params: PyTree, weights: Array) -> Run:
     return Run(
         params=params,
         previous=params,
-        slope=jax.tree.map(jnp.zeros_like, params) if model.expected_log_joint else (),
+        slope=_no_slope(model, params),
         log_likelihood=nan,
         value=nan,
         trend=stopping.begin(weights.dtype),
@@ -116,6 +116,11 @@ def start_run(model: Model, params: PyTree, weights: Array) -> Run:
 
 def _prior(model: Model, params: PyTree) -> Array | float:
     return model.log_prior(params) if model.log_prior else 0.0
+
+
+def _no_slope(model: Model, params: PyTree) -> PyTree:
+    """Return what stands where no slope is known yet, in the shape of one; () where the model has none."""
+    return jax.tree.map(jnp.zeros_like, params) if model.expected_log_joint else ()
 
 
 def _slope(model: Model, params: PyTree, stats: PyTree) -> PyTree:
@@ -168,7 +173,7 @@ def _walk(model: Model, solver: Solver, params: PyTree, data: PyTree, weights: A
 
     nan = jnp.asarray(jnp.nan, weights.dtype)
     begun = Taken(params, jnp.asarray(False), solver.init(params, nan))
-    start = _Walk(begun, nan, nan, jax.tree.map(jnp.zeros_like, params) if model.expected_log_joint else ())
+    start = _Walk(begun, nan, nan, _no_slope(model, params))
     return lax.fori_loop(0, solver.evaluations_per_step, turn, start, unroll=solver.evaluations_per_step == 1)
 
 

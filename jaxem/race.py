@@ -123,8 +123,7 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
         queue = exchange(queue)
         return queue._replace(lanes=until_one_ends(queue.lanes))
 
-    idle = jnp.full(num_lanes, num_starts, jnp.int32)
-    lanes = queue.lanes._replace(starts=idle, done=idle == num_starts)
+    lanes = queue.lanes._replace(done=jnp.ones_like(queue.lanes.done))  # idle, as they are again at the end
     return lax.while_loop(
         lambda queue: (queue.lanes.starts < num_starts).any() | (queue.next_place < count),
         turn,

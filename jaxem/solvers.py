@@ -103,22 +103,22 @@ def squarem() -> Solver:
     -1989.95
     """
 
-    def begin(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+    def begin(mapped: Mapped, kept: _Kept) -> Taken:
         return Taken(mapped.image, mapped.held, kept._replace(params=mapped.params))
 
-    def jump(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+    def jump(retract: Callable[[PyTree], PyTree], mapped: Mapped, kept: _Kept) -> Taken:
         r = jax.tree.map(jnp.subtract, mapped.params, kept.params)
         v = jax.tree.map(lambda a, b, c: (c - b) - (b - a), kept.params, mapped.params, mapped.image)
         length = jnp.maximum(1, jnp.sqrt(inner(r, r) / inner(v, v)))
         there = retract(jax.tree.map(lambda a, b, c: a + 2 * length * b + length**2 * c, kept.params, r, v))
         return Taken(there, mapped.held, _Kept(mapped.image, mapped.value, mapped.held))
 
-    def land(mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
+    def land(mapped: Mapped, kept: _Kept) -> Taken:
         accepted = (mapped.value >= kept.value) & ~mapped.held
         return Taken(choose(accepted, mapped.image, kept.params), kept.held & ~accepted, kept)
 
     def turn(number: Array, mapped: Mapped, kept: _Kept, retract: Callable[[PyTree], PyTree]) -> Taken:
-        return lax.switch(number, [partial(act, retract=retract) for act in (begin, jump, land)], mapped, kept)
+        return lax.switch(number, [begin, partial(jump, retract), land], mapped, kept)
 
     def start(params: PyTree, value: Array) -> _Kept:
         return _Kept(params, value, jnp.asarray(False))

@@ -15,6 +15,7 @@ from jax import Array
 from jaxem import constraints
 from jaxem.arrays import check_rank, check_width, prepared
 from jaxem.constraints import Constraint
+from jaxem.families.middles import median_of_observed
 from jaxem.families.observed import Observed, check_columns, split, with_holes
 from jaxem.families.priors import updated
 from jaxem.model import Family, PyTree, require
@@ -229,11 +230,9 @@ def _alike(parts: list[PyTree]) -> bool:
 
 
 def _filled(values: Array, seen: Array, weights: Array | None, legal: float) -> Array:
-    """Return values with the median of those observed in the column, or the next above, in each hole: it is a legal one."""
+    """Return values with the median of those observed in the column in each hole: it is a legal one."""
     counted = seen if weights is None else seen & (weights > 0).reshape(-1, *[1] * (seen.ndim - 1))
-    in_order = jnp.sort(jnp.where(counted, values, jnp.inf), 0)
-    middle = jnp.take_along_axis(in_order, counted.sum(0, keepdims=True) // 2, 0)
-    return jnp.where(seen, values, jnp.where(counted.any(0, keepdims=True), middle, legal))
+    return jnp.where(seen, values, jnp.where(counted.any(0, keepdims=True), median_of_observed(values, counted), legal))
 
 
 def _embedded(family: Family) -> Callable[[PyTree], Array]:

@@ -10,6 +10,7 @@ from test_product import Frame
 import jaxem
 from jaxem import Status, families
 from jaxem.families import Observed
+from jaxem.families.middles import median_of_observed
 
 NAN = np.nan
 
@@ -156,3 +157,21 @@ def test_data_that_say_otherwise_are_refused(data, message):
     model = jaxem.mixture(families.poisson(), 2)
     with pytest.raises(ValueError, match=message):
         jaxem.fit(model, jaxem.Mixture([0.4, 0.6], CASES["poisson"][1]), data)
+
+
+@pytest.mark.parametrize("event", [(), (3,)])
+def test_what_fills_a_column_is_a_value_seen_in_it_however_few_there_are(event):
+    """The last column is seen in one row alone, which is not among the rows that are looked at."""
+    x = np.random.default_rng(0).normal(size=(5000, *event))
+    seen = np.ones(x.shape, bool)
+    seen[:2000] = False
+    if event:
+        seen[:, -1] = np.arange(5000) == 3000
+    received = np.asarray(median_of_observed(jnp.asarray(x), jnp.asarray(seen)))
+    assert received.shape == (1, *event)
+    columns, kept = x.reshape(5000, -1), seen.reshape(5000, -1)
+    for j, value in enumerate(received.ravel()):
+        among = np.sort(columns[kept[:, j], j])
+        assert value in among
+        assert abs(np.searchsorted(among, value) / len(among) - 0.5) < 0.1 or len(among) == 1
+    assert not median_of_observed(jnp.asarray(x), jnp.zeros(x.shape, bool)).any()

@@ -2,19 +2,18 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from jaxem.arrays import check_rank, column_ranges, is_traced, look
 from jaxem.families.gaussian.missing import Gaps, gaps
+from jaxem.families.middles import median_of_observed, some_of, taken
 from jaxem.families.observed import check_columns, split
 from jaxem.numerics import lowest
 from jaxem.trees import Shared
 
 FAR = 100.0  # times the reach of all components, from where the nearest is the nearest from any farther
-LOOKED_AT = 512  # rows of which the centre is the median
 
 
 class Centred(NamedTuple):
@@ -52,13 +51,13 @@ def prepare(data: Any, weights: Array | None, by_pattern: bool = True) -> Centre
     if seen is not None:
         return _with_gaps(x, seen.reshape(x.shape), weights, by_pattern)
     if is_traced(x):
-        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[_some(np.ones(x.shape[0], bool))], 0, keepdims=True))))
+        return Centred(x, Shared(lax.stop_gradient(jnp.median(x[some_of(np.ones(x.shape[0], bool))], 0, keepdims=True))))
     known = weights is not None and not is_traced(weights)
     present = np.asarray(weights) > 0 if known else np.ones(x.shape[0], bool)
     low, high, kept_low, kept_high, _ = column_ranges(x, None if present.all() else weights)
     if weights is not None:
         _check_spread(kept_low, kept_high, x.shape[0], x.dtype)
-    some = look(_taken, x, _some(present))
+    some = look(taken, x, some_of(present))
     centre = Shared(jnp.asarray(np.median(some, axis=0, keepdims=True), x.dtype))
     limit = float(np.sqrt(np.finfo(x.dtype).max)) / 4096
     overflows = weights is None and max(-low.min(), high.max()) > limit
@@ -69,35 +68,9 @@ def _with_gaps(x: Array, seen: Array, weights: Array | None, by_pattern: bool) -
     """Return rows with the median of what was observed of each column in its holes: so their ranges are those observed."""
     check_columns(seen, weights)
     present = seen if weights is None else seen & (weights > 0)[:, None]
-    middle = _median_of_observed if is_traced(x, present) else _median_of_some
-    centre = lax.stop_gradient(middle(x, present))
+    centre = lax.stop_gradient(median_of_observed(x, present))
     whole = prepare(jnp.where(seen, x, centre), weights)
     return Centred(whole.x, Shared(centre), whole.far, gaps(seen, by_pattern))
-
-
-@jax.jit
-def _median_of_observed(x: Array, seen: Array) -> Array:
-    """Return the median of what was observed of each column, or the next above, (1, d); zero where nothing was."""
-    in_order = jnp.sort(jnp.where(seen, x, jnp.inf), 0)
-    middle = jnp.take_along_axis(in_order, seen.sum(0, keepdims=True) // 2, 0)
-    return jnp.where(seen.any(0, keepdims=True), middle, 0)
-
-
-def _median_of_some(x: Array, seen: Array) -> Array:
-    """Return the like from some rows; of a column that was observed in none of those, what was observed first."""
-    present = np.asarray(seen)
-    some_seen = np.asarray(present.any(1))
-    places = _some(some_seen) if some_seen.any() else np.zeros(1, int)
-    rows, known = look(_taken, x, places), present[places]
-    first = look(_first_of_each, x, present.argmax(0))
-    middle = [np.sort(values[some])[some.sum() // 2] if some.any() else 0 for values, some in zip(rows.T, known.T, strict=True)]
-    other = np.where(present.any(0), first, 0)
-    return jnp.asarray(np.where(known.any(0), middle, other)[None], x.dtype)
-
-
-@jax.jit
-def _first_of_each(x: Array, places: Array) -> Array:
-    return jnp.take_along_axis(x, places[None], 0)[0]
 
 
 def brought_near(x: Centred, reach: Array) -> Centred:
@@ -111,18 +84,6 @@ def nearest_alone(log_prob: Array, far: Array) -> Array:
     """Return log-densities (n, k), of far rows `lowest` for the nearest component and -inf for the others."""
     nearest = jnp.arange(log_prob.shape[1])[None] == log_prob.argmax(1, keepdims=True)
     return jnp.where(far[:, None], jnp.where(nearest, lowest(log_prob.dtype), -jnp.inf), log_prob)
-
-
-@jax.jit
-def _taken(x: Array, places: Array) -> Array:
-    return x[places]
-
-
-def _some(present: np.ndarray) -> np.ndarray:
-    """Return places of some rows that are present, evenly; how many hangs on the number of rows alone: that compiles once."""
-    num = min(present.size, LOOKED_AT)
-    evenly = np.arange(num) * np.count_nonzero(present) // num
-    return evenly if present.all() else np.flatnonzero(present)[evenly]
 
 
 def _check_spread(low: np.ndarray, high: np.ndarray, count: int, dtype: Any) -> None:

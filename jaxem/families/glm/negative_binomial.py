@@ -9,10 +9,10 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.families.counts import log_mass_at_mean, sample_poisson
-from jaxem.families.glm.responses import Dispersion, Predict, Response, Slopes
+from jaxem.families.glm.responses import COUNTS, Dispersion, Predict, Response, Slopes
 from jaxem.families.negative_binomial import LEAST, MOST, log_mass_of
 from jaxem.families.newton import over_rows
-from jaxem.families.regression import Kind, Responses
+from jaxem.families.regression import Responses
 from jaxem.numerics import positive
 from jaxem.special import binet_curvature, binet_slope, excess, root
 
@@ -83,7 +83,7 @@ def _sample(key: Array, eta: Array, trials: Any, dispersion: Array) -> Array:
 
 
 NEGATIVE_BINOMIAL = Response(
-    kind=Kind(lambda y, trials: (y >= 0) & (y == jnp.floor(y)), "counts, whole numbers ≥ 0"),
+    kind=COUNTS,
     base=lambda y, trials: log_mass_at_mean(y),
     log_prob=_log_prob,
     slopes=_slopes,

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxem.families.counts import log_mass_at_mean, sample_poisson
-from jaxem.families.glm.responses import Response, Slopes
-from jaxem.families.regression import Kind
+from jaxem.families.glm.responses import COUNTS, Response, Slopes
 from jaxem.numerics import excess_of_exp
 
 
@@ -27,7 +26,7 @@ def _gain(eta: Array, change: Array, y: Array, trials: Array | None, dispersion:
 
 
 POISSON = Response(
-    kind=Kind(lambda y, trials: (y >= 0) & (y == jnp.floor(y)), "counts, whole numbers ≥ 0"),
+    kind=COUNTS,
     base=lambda y, trials: log_mass_at_mean(y),
     log_prob=_log_prob,
     slopes=_slopes,

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxem.constraints import Constraint
 from jaxem.families.regression import Kind, Responses
 
+COUNTS = Kind(lambda y, trials: (y >= 0) & (y == jnp.floor(y)), "counts, whole numbers ≥ 0")
 Predict = Callable[[Responses], Array]  # rows -> linear predictors (k, n) of these
 
 
