@@ -35,6 +35,7 @@ from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
 from jaxem.solvers import Solver as Solver
+from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
 from jaxem.solvers import squarem as squarem
 from jaxem.starts import jitter as jitter
@@ -53,6 +54,7 @@ __all__ = [
     "Solver",
     "Status",
     "aic",
+    "anderson",
     "bic",
     "chunked",
     "components",
