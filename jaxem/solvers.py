@@ -48,7 +48,8 @@ class Turn(Protocol):
 class Solver(NamedTuple):
     """A turn, the memory with which the first step begins, a function of what is mapped, and how many turns make a step.
 
-    Memory passes from turn to turn and from step to step. Each turn pays an E-step and an M-step, which are written once for all turns.
+    Memory passes from turn to turn and from step to step. Each turn pays an E-step and an M-step, which are written once for
+    all turns.
 
     >>> import jaxem
     >>> jaxem.squarem().evaluations_per_step
@@ -132,7 +133,7 @@ class _Window(NamedTuple):
     """What `anderson` remembers: the last point it was told of, the last differences between such points, and how it went.
 
     steps and changes  of points, and of their residuals m_step(θ) - θ: leaves (order, *shape), zeros where there are none
-    count              how many differences there are; -1 before the first point
+    seen               how many differences there are; -1 before the first point
     successes          of extrapolations, less failures
     kept               of turn 0 the image, its value, and whether a floor held it
     """
@@ -141,7 +142,7 @@ class _Window(NamedTuple):
     residual: PyTree
     steps: PyTree
     changes: PyTree
-    count: Array
+    seen: Array
     successes: Array
     kept: _Kept
 
@@ -201,7 +202,7 @@ def anderson(order: int = 10) -> Solver:
 def _told(mapped: Mapped, window: _Window) -> _Window:
     """Return a window that has been told of one more point; a full one begins anew with the difference from the last."""
     most = jax.tree.leaves(window.steps)[0].shape[0]
-    place = jnp.where(window.count == most, 0, window.count)
+    place = jnp.where(window.seen == most, 0, window.seen)
     residual = jax.tree.map(jnp.subtract, mapped.image, mapped.params)
 
     def put(kept: Array, new: Array, old: Array) -> Array:
@@ -213,7 +214,7 @@ def _told(mapped: Mapped, window: _Window) -> _Window:
         residual=residual,
         steps=jax.tree.map(put, window.steps, mapped.params, window.point),
         changes=jax.tree.map(put, window.changes, residual, window.residual),
-        count=place + 1,
+        seen=place + 1,
     )
 
 
