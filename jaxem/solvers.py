@@ -189,9 +189,7 @@ def anderson(order: int = 10) -> Solver:
         accepted = (mapped.value >= kept.value) & ~mapped.held
         window = choose(accepted, _told(mapped, before), before)
         successes = jnp.maximum(before.successes + jnp.where(accepted, 2, -2).astype(kept.value.dtype), 0)
-        return Taken(
-            choose(accepted, mapped.image, kept.params), kept.held & ~accepted, window._replace(successes=successes)
-        )
+        return Taken(choose(accepted, mapped.image, kept.params), kept.held & ~accepted, window._replace(successes=successes))
 
     def turn(number: Array, mapped: Mapped, window: _Window, retract: Callable[[PyTree], PyTree]) -> Taken:
         return lax.switch(number, [partial(extrapolate, retract), land], mapped, window)
@@ -222,9 +220,7 @@ def _mixing(window: _Window) -> Array:
     """Return γ (order,), of ΔF with columns of length one: zero along what their rounding alone tells apart."""
     columns = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(window.changes)]
     gram = sum(leaf @ leaf.T for leaf in columns)
-    slopes = sum(
-        leaf @ residual.ravel() for leaf, residual in zip(columns, jax.tree.leaves(window.residual), strict=True)
-    )
+    slopes = sum(leaf @ residual.ravel() for leaf, residual in zip(columns, jax.tree.leaves(window.residual), strict=True))
     squares = jnp.diagonal(gram)
     scale = jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1)), 0)
     values, vectors = eigh(gram * scale[:, None] * scale[None])
