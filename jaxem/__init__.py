@@ -10,11 +10,14 @@ from jaxem import testing as testing
 from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
 from jaxem.buckets import exact_shapes as exact_shapes
+from jaxem.charts import parameter_names as parameter_names
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
 from jaxem.criteria import num_free_parameters as num_free_parameters
 from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
+from jaxem.errors import StandardErrors as StandardErrors
+from jaxem.errors import standard_errors as standard_errors
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
 from jaxem.freezing import freeze as freeze
@@ -23,6 +26,8 @@ from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.impute import impute as impute
 from jaxem.marginal import conditional as conditional
 from jaxem.marginal import marginal as marginal
+from jaxem.matching import match_components as match_components
+from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
@@ -31,6 +36,8 @@ from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
+from jaxem.resampling import Bootstrap as Bootstrap
+from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
@@ -44,6 +51,7 @@ from jaxem.trees import Shared as Shared
 
 __version__ = "0.1.0"
 __all__ = [
+    "Bootstrap",
     "Each",
     "Family",
     "Fit",
@@ -52,10 +60,12 @@ __all__ = [
     "Restarts",
     "Shared",
     "Solver",
+    "StandardErrors",
     "Status",
     "aic",
     "anderson",
     "bic",
+    "bootstrap",
     "chunked",
     "components",
     "conditional",
@@ -75,13 +85,17 @@ __all__ = [
     "jitter",
     "lower_bound",
     "marginal",
+    "match_components",
     "mixture",
     "num_free_parameters",
     "num_reached",
+    "parameter_names",
     "reparametrize",
     "seeds",
     "single",
+    "sort_components",
     "squarem",
+    "standard_errors",
     "testing",
     "thaw",
     "with_prior",

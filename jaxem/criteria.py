@@ -33,7 +33,8 @@ def num_free_parameters(model: Model, params: PyTree) -> int:
     return sum(c.num_free(np.shape(x)) for c, x in zip(domains, jax.tree.leaves(params), strict=True))
 
 
-def _check_fit(fit: Any) -> Fit:
+def check_fit(fit: Any) -> Fit:
+    """Return one Fit; raise ValueError for anything else."""
     if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
         return fit
     if isinstance(fit, Fit):
@@ -54,7 +55,7 @@ def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> flo
     >>> print(f"{jaxem.aic(model, jaxem.fit(model, model.init(0, x), x)):.2f}")
     17.76
     """
-    return 2 * num_free_parameters(model, _check_fit(fit).params) - 2 * float(fit.log_likelihood)
+    return 2 * num_free_parameters(model, check_fit(fit).params) - 2 * float(fit.log_likelihood)
 
 
 def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
@@ -69,7 +70,7 @@ def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     >>> print(f"{jaxem.bic(model, jaxem.fit(model, model.init(0, x), x), x):.2f}")
     17.15
     """
-    _check_fit(fit)
+    check_fit(fit)
     check_model(model)
     data, rows = ready_to_look(model.prepare, data, padded=may_be_padded(model))
     counted = np.ones(rows) if weights is None else np.asarray(check_weights(weights, rows))

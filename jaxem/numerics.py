@@ -34,6 +34,12 @@ def weighted_log(weight: Array, p: Array) -> Array:
     return jnp.where(some, weight * jnp.log(jnp.where(some, p, 1)), 0)
 
 
+def log_share(p: Array) -> Array:
+    """Return log p, and -inf without a slope where p is zero: what is absent changes nothing."""
+    some = p > 0
+    return jnp.where(some, jnp.log(jnp.where(some, p, 1)), jnp.where(p == 0, -jnp.inf, jnp.nan))
+
+
 def weighted_sum(weights: Array, values: Array) -> Array:
     """Return Σ_n w_n v_n, in which rows of weight zero are absent whatever their value."""
     return jnp.where(weights > 0, weights * values, 0).sum()
