@@ -10,6 +10,11 @@ from jaxem import testing as testing
 from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
 from jaxem.buckets import exact_shapes as exact_shapes
+from jaxem.certificate import Certificate as Certificate
+from jaxem.certificate import Stationarity as Stationarity
+from jaxem.certificate import certify as certify
+from jaxem.certificate import escape as escape
+from jaxem.certificate import polish as polish
 from jaxem.charts import parameter_names as parameter_names
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
@@ -52,6 +57,7 @@ from jaxem.trees import Shared as Shared
 __version__ = "0.1.0"
 __all__ = [
     "Bootstrap",
+    "Certificate",
     "Each",
     "Family",
     "Fit",
@@ -61,17 +67,20 @@ __all__ = [
     "Shared",
     "Solver",
     "StandardErrors",
+    "Stationarity",
     "Status",
     "aic",
     "anderson",
     "bic",
     "bootstrap",
+    "certify",
     "chunked",
     "components",
     "conditional",
     "constraints",
     "datasets",
     "em",
+    "escape",
     "exact_shapes",
     "families",
     "fit",
@@ -90,6 +99,7 @@ __all__ = [
     "num_free_parameters",
     "num_reached",
     "parameter_names",
+    "polish",
     "reparametrize",
     "seeds",
     "single",
