@@ -42,6 +42,7 @@ from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
 from jaxem.solvers import Solver as Solver
+from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
 from jaxem.solvers import squarem as squarem
 from jaxem.starts import jitter as jitter
@@ -62,6 +63,7 @@ __all__ = [
     "StandardErrors",
     "Status",
     "aic",
+    "anderson",
     "bic",
     "bootstrap",
     "chunked",

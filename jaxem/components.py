@@ -1,6 +1,7 @@
 """What a component is: the places of parameters along the axes that their constraints name, and what is done with them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +21,30 @@ def take(constraints: PyTree, params: PyTree, components: Array) -> PyTree:
     >>> print(components.take(constraints.positive, jnp.array([1.0, 2.0, 3.0]), jnp.array([2, 0])))
     [3. 1.]
     """
-    indices, domains = jnp.asarray(components), zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
+    domains = zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
     numbers = {leaf.shape[axis] for constraint, leaf in domains for axis in constraint.component_axes}
     if len(numbers) > 1:
         raise ValueError(f"params has {sorted(numbers)} components of several kinds, which cannot take each other's places.")
+    return mend(constraints, rearrange(constraints, params, jnp.asarray(components)))
 
-    def taken(constraint: Constraint, leaf: Array) -> Array:
+
+def rearrange(constraints: PyTree, params: PyTree, components: Any, behind: int = 0) -> PyTree:
+    """Return what `take` does, unmended: NumPy arrays stay such, and nothing is compiled for them.
+
+    The axes of components stand behind `behind` others, those of stacked params.
+
+    >>> import numpy as np
+    >>> from jaxem import components, constraints
+    >>> print(components.rearrange(constraints.simplex, np.array([[0.25, 0.75, 0.0]]), np.arange(2), behind=1))
+    [[0.25 0.75]]
+    """
+
+    def rearranged(constraint: Constraint, leaf: Any) -> Any:
         for axis in constraint.component_axes:
-            leaf = jnp.take(leaf, indices, axis)
+            leaf = leaf.take(components, axis + behind)
         return leaf
 
-    return mend(constraints, each(taken, constraints, params))
+    return each(rearranged, constraints, params)
 
 
 def order(constraints: PyTree, params: PyTree, keys: Array) -> PyTree:

@@ -67,13 +67,17 @@ def num_reached(restarts: Restarts) -> int:
     >>> jaxem.num_reached(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     8
     """
-    fits = restarts.fits
-    return int(have_reached(restarts.best.height, fits.status, fits.height).sum())
+    return int(_reached(restarts.best, restarts.fits).sum())
 
 
 def have_reached(best: Array, status: Array, height: Array) -> Array:
     """Tell which fits ended CONVERGED as high as `best`, by log-likelihood + log_prior."""
     return (status == Status.CONVERGED) & (height >= best - same_maximum(best))
+
+
+@jax.jit
+def _reached(best: Fit, fits: Fit) -> Array:
+    return have_reached(best.height, fits.status, fits.height)
 
 
 def same_maximum(height: Array) -> Array:
