@@ -5,6 +5,7 @@ their own: logarithms of shares against the last share that is not held, in the 
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -64,8 +65,10 @@ def names_of(params: PyTree) -> tuple[str, ...]:
 def chart_about(domains: PyTree, params: PyTree, held: PyTree) -> Chart:
     """Return the chart about params of which entries are `held`; values are looked at."""
     origins, owners, count = [], [], 0
-    for domain, x, stays in zip(broadcast(domains, params), jax.tree.leaves(params), jax.tree.leaves(held), strict=True):
-        origin, owner = _coordinates(domain, np.asarray(x), np.asarray(stays))
+    each_domain, stay = tuple(broadcast(domains, params)), [np.asarray(leaf) for leaf in jax.tree.leaves(held)]
+    placed = _origins(each_domain, jax.tree.leaves(params), stay)
+    for domain, origin, stays in zip(each_domain, map(np.asarray, placed), stay, strict=True):
+        owner = _owners(domain, origin.shape, stays)
         owners.append(np.where(owner >= 0, owner + count, -1).ravel())
         origins.append(origin.ravel())
         count += int(owner.max(initial=-1)) + 1
@@ -80,22 +83,31 @@ def chart_about(domains: PyTree, params: PyTree, held: PyTree) -> Chart:
     )
 
 
-def _coordinates(domain: Constraint, x: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array in unconstrained space, and the number of the coordinate that moves each entry, -1 for none."""
+@partial(jax.jit, static_argnums=0)
+def _origins(domains: tuple[Constraint, ...], leaves: list[Array], held: list[Array]) -> list[Array]:
+    """Return arrays in unconstrained space, with any number for what is held at a bound."""
+
+    def origin(domain: Constraint, x: Array, held: Array) -> Array:
+        if domain.shares:
+            return jnp.log(jnp.where(held, 1, x))
+        if domain.bounds is None:
+            return domain.unconstrain(x)
+        return domain.unconstrain(jnp.where(held, domain.constrain(jnp.zeros_like(x)), x))
+
+    return [origin(*given) for given in zip(domains, leaves, held, strict=True)]
+
+
+def _owners(domain: Constraint, shape: tuple[int, ...], held: np.ndarray) -> np.ndarray:
+    """Return the number of the coordinate that moves each entry in unconstrained space, -1 for none."""
     if domain.shares:
-        origin = np.log(np.where(held, 1, x))
-        free = ~held
-        last = x.shape[-1] - 1 - np.argmax(free[..., ::-1], -1)
-        moves = free & (np.arange(x.shape[-1]) != last[..., None])
-        return origin, _numbered(moves)
+        last = shape[-1] - 1 - np.argmin(held[..., ::-1], -1)
+        return _numbered(~held & (np.arange(shape[-1]) != last[..., None]))
     if domain.bounds is not None:
-        inside = np.where(held, np.asarray(domain.constrain(jnp.zeros((), x.dtype))), x)
-        return np.asarray(domain.unconstrain(jnp.asarray(inside))), _numbered(~held)
-    origin = np.asarray(domain.unconstrain(jnp.asarray(x)))
-    owner = _numbered(np.broadcast_to(~_whole(domain, held, origin.ndim), origin.shape))
-    shared = np.broadcast_to(domain.shared(origin.shape), origin.shape)
+        return _numbered(~held)
+    owner = _numbered(np.broadcast_to(~_whole(domain, held, len(shape)), shape))
+    shared = np.broadcast_to(domain.shared(shape), shape)
     owner = np.where(shared, owner[:1], owner) if shared.any() else owner
-    return origin, np.unique(owner, return_inverse=True)[1].reshape(owner.shape) - int((owner < 0).any())
+    return np.unique(owner, return_inverse=True)[1].reshape(shape) - int((owner < 0).any())
 
 
 def _numbered(moves: np.ndarray) -> np.ndarray:
@@ -135,9 +147,24 @@ def _constrained(domain: Constraint, u: Array, x: Array, held: Array) -> Array:
     return jnp.where(held, x, shares * (1 - jnp.where(held, x, 0).sum(-1, keepdims=True)))
 
 
-def jacobian(domains: PyTree, chart: Chart) -> Array:
+def jacobian(model: Model, chart: Chart) -> Array:
     """Return the slopes (p, q) of the raveled parameters along the coordinates, at the chart's place."""
-    return jax.jacfwd(lambda place: ravel_pytree(params_at(domains, chart, place))[0])(chart.place)
+    return _jacobian(model, chart)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian(model: Model, chart: Chart) -> Array:
+    return jax.jacfwd(lambda place: ravel_pytree(params_at(model.constraints, chart, place))[0])(chart.place)
+
+
+def unitless(domains: PyTree, chart: Chart) -> np.ndarray:
+    """Tell which coordinates (q,) are logarithms, of shares or of what has a bound, so that a change by one is a large one."""
+    owner, marks, start = np.asarray(chart.owner), np.zeros(chart.place.size + 1, bool), 0
+    for domain, x in zip(broadcast(domains, chart.params), jax.tree.leaves(chart.params), strict=True):
+        stop = start + math.prod(_free_shape(domain, x))
+        marks[owner[start:stop]] |= domain.shares or (domain.bounds is not None and np.isfinite(domain.bounds).any())
+        start = stop
+    return marks[:-1]
 
 
 def on_bounds(domains: PyTree, params: PyTree) -> PyTree:

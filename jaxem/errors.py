@@ -15,9 +15,10 @@ from jaxem.charts import jacobian, names_of
 from jaxem.criteria import check_fit
 from jaxem.faces import Face, face_of, named
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, settled, silent_directions, spectrum, weight_that_counts
+from jaxem.identified import inverse_without, least_curvature, settled, silent_directions, spectrum, weight_that_counts
 from jaxem.information import Rows, louis, oakes, prior_information, rows_of_fit, squared_scores, widest
 from jaxem.model import Model, PyTree
+from jaxem.stopping import Status
 
 SHOWN = 12  # parameters that are told one by one
 BY_ROWS = ("sandwich", "opg")
@@ -92,7 +93,7 @@ def standard_errors(model: Model, fit: Fit, data: PyTree, weights: Any = None, *
     if method in BY_ROWS and np.count_nonzero(np.asarray(weights)) < 2:
         raise ValueError(f'method="{method}" needs at least two rows, whose scores differ; got one: use "observed".')
     rows = rows_of_fit(model, data, weights)
-    face = face_of(model, widest(params), rows)
+    face = face_of(model, widest(params), rows, bool(fit.status == Status.DEGENERATE))
     return _assembled(model, face, rows, method, weights.dtype)
 
 
@@ -116,11 +117,12 @@ METHODS: dict[str, Callable[[Model, Face, Rows], Array]] = {
 def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) -> StandardErrors:
     information = np.asarray(METHODS[method](model, face, rows))
     beside = information if method == "opg" else np.asarray(settled(model, face.chart, face.curvature, rows).information)
-    silent, scale = silent_directions(spectrum(beside)), spectrum(information).scale
+    least = least_curvature(model, face.chart, rows)
+    silent, scale = silent_directions(spectrum(beside, least)), spectrum(information, least).scale
     free = inverse_without(information, scale, silent)
     if method == "sandwich":
         free = free @ np.asarray(squared_scores(model, face.chart, rows)) @ free
-    slopes = np.asarray(jacobian(model.constraints, face.chart))
+    slopes = np.asarray(jacobian(model, face.chart))
     lost = _loses(slopes / scale, silent)
     covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, _loses(np.diag(1 / scale), silent))
     errors = ravel_pytree(face.chart.params)[1](jnp.sqrt(jnp.asarray(np.diag(covariance))))

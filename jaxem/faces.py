@@ -5,7 +5,6 @@ be put there without a loss of log-likelihood, lies on it. Covariances that a fl
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.blocks import by_default_in_blocks
 from jaxem.charts import Chart, always_zero, chart_about, entries_of, names_of, on_bounds
 from jaxem.constraints import Constraint, each
 from jaxem.information import Curvature, Rows, curvature, log_likelihood
@@ -32,15 +30,12 @@ class Face(NamedTuple):
     boundary: tuple[str, ...]
 
 
-def face_of(model: Model, params: PyTree, rows: Rows) -> Face:
-    """Return the active face at params; values are looked at."""
+def face_of(model: Model, params: PyTree, rows: Rows, floored: bool = False) -> Face:
+    """Return the active face at params, which a floor holds or not; values are looked at."""
     held = jax.tree.map(np.logical_or, on_bounds(model.constraints, params), _within_reach(model, params, rows))
     chart, curved = _about(model, params, held, rows)
-    if model.degenerate is not None and bool(
-        _is_floored(by_default_in_blocks(model, rows.data), params, rows.data, rows.weights)
-    ):
-        floored = entries_of(model.constraints, chart, _pushed(curved))
-        held = jax.tree.map(np.logical_or, held, floored)
+    if floored:
+        held = jax.tree.map(np.logical_or, held, entries_of(model.constraints, chart, _pushed(curved)))
         chart, curved = _about(model, params, held, rows)
     told = jax.tree.map(lambda some, always: some & ~always, held, always_zero(model.constraints, params))
     return Face(chart, curved, named(params, told))
@@ -71,12 +66,6 @@ def _about(model: Model, params: PyTree, held: PyTree, rows: Rows) -> tuple[Char
 def _lifted(x: Array, held: np.ndarray) -> Array:
     least = 2 * math.sqrt(jnp.finfo(x.dtype).tiny)
     return jnp.where((x == 0) & held, least, x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _is_floored(model: Model, params: PyTree, data: PyTree, weights: Array) -> Array:
-    assert model.degenerate is not None
-    return model.degenerate(params, model.e_step(params, data, weights)[0])
 
 
 def _pushed(curved: Curvature) -> np.ndarray:

@@ -4,25 +4,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxem.charts import Chart
+from jaxem.charts import Chart, unitless
+from jaxem.fitting import observations
 from jaxem.information import Curvature, Rows, curvature
 from jaxem.model import Model
 
 SHARP = 1e-3  # of the largest scaled curvature, above which Newton's step is to be trusted
+LITTLE = 1e-4  # of what an observation says at most of a logarithm, near which rounding may be all
 STEPS = 3  # of Newton's to the stationary point beside a fit
 
 
 class Spectrum(NamedTuple):
-    """A symmetric matrix scaled to a diagonal of ones: A = S V diag(λ) Vᵀ S with S = diag(scale), λ rising."""
+    """A symmetric matrix in units that make its diagonal one, or less where that is small: A = S V diag(λ) Vᵀ S, λ rising."""
 
     scale: np.ndarray
     sizes: np.ndarray
     vectors: np.ndarray
 
 
-def spectrum(matrix: np.ndarray) -> Spectrum:
-    """Return eigenvalues and -vectors of a matrix (q, q) in units of its own diagonal."""
-    size = np.sqrt(np.abs(np.diag(matrix)))
+def least_curvature(model: Model, chart: Chart, rows: Rows) -> np.ndarray:
+    """Return what is little curvature in each coordinate (q,): in logarithms, a share of the observations; zero in others."""
+    count = float(observations(model, rows.data, rows.weights))
+    return np.where(unitless(model.constraints, chart), LITTLE * count, 0).astype(chart.place.dtype)
+
+
+def spectrum(matrix: np.ndarray, least: np.ndarray) -> Spectrum:
+    """Return eigenvalues and -vectors of a matrix (q, q) in units of its own diagonal, or of what is little."""
+    size = np.sqrt(np.maximum(np.abs(np.diag(matrix)), least))
     scale = np.where(size > 0, size, 1)
     return Spectrum(scale, *np.linalg.eigh(matrix / np.outer(scale, scale)))
 
@@ -48,8 +56,9 @@ def settled(model: Model, chart: Chart, curved: Curvature, rows: Rows) -> Curvat
     Along a ridge of equal likelihoods curvature is zero only where the slope is, and a fit ends a little before that. Where no
     curvature is small, or the place is far from stationary, it is that at the place.
     """
+    least = least_curvature(model, chart, rows)
     for _ in range(STEPS):
-        at = spectrum(np.asarray(curved.information))
+        at = spectrum(np.asarray(curved.information), least)
         small = at.sizes <= SHARP * at.sizes.max(initial=1)
         push = at.vectors.T @ (np.asarray(curved.slope) / at.scale) / np.sqrt(np.where(small, np.inf, at.sizes))
         distance = np.sqrt((push**2).sum())  # in standard errors

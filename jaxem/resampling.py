@@ -153,11 +153,15 @@ def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, wei
     num = num_alike(model, params)
     if num is None or num < 2 or not has_shares(model, params, data):
         return replicates
-    overlaps = lax.map(lambda other: overlap(model, params, other, data, weights), replicates)
-    orders = np.stack([assigned(one) for one in np.asarray(overlaps)])
+    orders = np.stack([assigned(one) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
     if (orders == np.arange(num)).all():
         return replicates
     return jax.vmap(partial(components.take, model.constraints))(replicates, jnp.asarray(orders))
+
+
+@partial(jax.jit, static_argnums=0)
+def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> Array:
+    return lax.map(lambda other: overlap(model, params, other, data, weights), replicates)
 
 
 def _summarized(replicates: PyTree, statuses: Array, level: float) -> Bootstrap:
