@@ -16,15 +16,14 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, jacobian, params_at
 from jaxem.criteria import check_fit
-from jaxem.errors import _loses as loses
 from jaxem.faces import Face, face_of, named
 from jaxem.fitting import Fit
 from jaxem.fitting import fit as fitted
-from jaxem.identified import inverse_without, settled, silent_directions, spectrum
+from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
 from jaxem.information import Rows, rows_of_fit, widest
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
-from jaxem.polishing import beyond_saddle, climb, downhill, newton_step
+from jaxem.polishing import beyond_saddle, climb, newton_step, way_off
 from jaxem.restarts import SAME
 from jaxem.stopping import Status
 
@@ -115,16 +114,16 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     >>> print(found.kind.name, f"{found.remaining:.4f} nats remain")
     NOT_STATIONARY 0.0628 nats remain
     """
-    params, rows = _looked_at(model, fit, data, weights, "certify")
-    face = face_of(model, params, rows)
-    stride, remaining = newton_step(face.curvature)
+    face, rows = _face(model, fit, data, weights, "certify")
+    least = least_curvature(model, face.chart, rows)
+    stride, remaining = newton_step(face.curvature, least)
     beside = settled(model, face.chart, face.curvature, rows).information
-    at = spectrum(np.asarray(beside))
+    at = spectrum(np.asarray(beside), least)
     silent = silent_directions(at)
-    slopes = np.asarray(jacobian(model.constraints, face.chart))
+    slopes = np.asarray(jacobian(model, face.chart))
     lost = loses(slopes / at.scale, silent)
     in_blocks = by_default_in_blocks(model, rows.data)
-    descent, direction = downhill(face.curvature), None
+    descent, direction = way_off(face.curvature, least), None
     if descent is not None:
         direction = ravel_pytree(face.chart.params)[1](jnp.asarray(slopes @ descent))
     return Certificate(
@@ -155,8 +154,8 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> print(f"{jaxem.polish(model, fit, *x).log_likelihood - fit.log_likelihood:.4f}")
     0.0625
     """
-    params, rows = _looked_at(model, fit, data, weights, "polish")
-    climbed = climb(model, params, rows)
+    face, rows = _face(model, fit, data, weights, "polish")
+    climbed = climb(model, face, rows)
     num_steps = len(climbed.values) - 1
     ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
     status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
@@ -179,8 +178,8 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> print(f"{jaxem.escape(model, alike, *x).log_likelihood:.2f}")
     -1989.95
     """
-    params, rows = _looked_at(model, fit, data, weights, "escape")
-    higher = beyond_saddle(model, params, rows)
+    face, rows = _face(model, fit, data, weights, "escape")
+    higher = beyond_saddle(model, face, rows)
     if higher is None:
         return fit
     return fitted(model, _in_dtype_of(fit, higher), data, weights)
@@ -190,13 +189,15 @@ def _in_dtype_of(fit: Fit, params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), params, fit.params)
 
 
-def _looked_at(model: Model, fit: Fit, data: PyTree, weights: Any, asked: str) -> tuple[PyTree, Rows]:
-    """Return the params of a fit and the rows it is of, in double precision where that is on."""
+def _face(model: Model, fit: Fit, data: PyTree, weights: Any, asked: str) -> tuple[Face, Rows]:
+    """Return the active face at a fit and the rows it is of, in double precision where that is on."""
     params = check_fit(fit).params
     if is_traced(params, data, weights):
         raise ValueError(f"{asked} looks at values: call it outside jit and vmap.")
     data, weights = check_data(model, data, weights, padded=True)
-    return widest(check_params(model, params, data, weights)), rows_of_fit(model, data, weights)
+    rows = rows_of_fit(model, data, weights)
+    params = widest(check_params(model, params, data, weights))
+    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows
 
 
 def _kind(going: bool, falls: bool, silent: bool, face: Face) -> Stationarity:

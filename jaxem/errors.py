@@ -15,7 +15,7 @@ from jaxem.charts import jacobian, names_of
 from jaxem.criteria import check_fit
 from jaxem.faces import Face, face_of, named
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, least_curvature, settled, silent_directions, spectrum, weight_that_counts
+from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
 from jaxem.information import Rows, louis, oakes, prior_information, rows_of_fit, squared_scores, widest
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status
@@ -123,8 +123,8 @@ def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) ->
     if method == "sandwich":
         free = free @ np.asarray(squared_scores(model, face.chart, rows)) @ free
     slopes = np.asarray(jacobian(model, face.chart))
-    lost = _loses(slopes / scale, silent)
-    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, _loses(np.diag(1 / scale), silent))
+    lost = loses(slopes / scale, silent)
+    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, loses(np.diag(1 / scale), silent))
     errors = ravel_pytree(face.chart.params)[1](jnp.sqrt(jnp.asarray(np.diag(covariance))))
     return StandardErrors(
         jax.tree.map(lambda leaf: leaf.astype(dtype), errors),
@@ -134,12 +134,6 @@ def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) ->
         face.boundary,
         method,
     )
-
-
-def _loses(slopes: np.ndarray, silent: np.ndarray) -> np.ndarray:
-    """Tell which parameters, of slopes (p, q) along scaled coordinates, move in silent directions (q, m)."""
-    size = np.sqrt((slopes**2).sum(1))
-    return np.sqrt(((slopes @ silent) ** 2).sum(1)) > weight_that_counts(slopes.dtype) * size
 
 
 def _blanked(covariance: np.ndarray, lost: np.ndarray) -> np.ndarray:

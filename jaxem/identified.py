@@ -75,3 +75,9 @@ def inverse_without(matrix: np.ndarray, scale: np.ndarray, silent: np.ndarray) -
     heard = np.linalg.svd(silent, full_matrices=True)[0][:, silent.shape[1] :]
     within = heard.T @ (matrix / np.outer(scale, scale)) @ heard
     return heard @ np.linalg.inv(within) @ heard.T / np.outer(scale, scale)
+
+
+def loses(slopes: np.ndarray, silent: np.ndarray) -> np.ndarray:
+    """Tell which parameters, of slopes (p, q) along scaled coordinates, move in silent directions (q, m)."""
+    size = np.sqrt((slopes**2).sum(1))
+    return np.sqrt(((slopes @ silent) ** 2).sum(1)) > weight_that_counts(slopes.dtype) * size

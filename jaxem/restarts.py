@@ -12,6 +12,7 @@ from jaxem.arrays import as_params, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks, observations_per_row
 from jaxem.boundary import as_key, check_data, check_params
 from jaxem.components import any_alike
+from jaxem.faces import face_of
 from jaxem.fitting import Fit, check_control, fit
 from jaxem.information import rows_of_fit, widest
 from jaxem.model import Model, PyTree, require
@@ -147,7 +148,8 @@ def _beyond(model: Model, best: Fit, data: PyTree, weights: Array) -> PyTree:
     """Return params beyond the saddle that a fit with two components alike has ended at; None where it is none."""
     if Status(int(best.status)) != Status.CONVERGED or not any_alike(model.constraints, best.params):
         return None
-    higher = beyond_saddle(model, widest(best.params), rows_of_fit(model, data, weights))
+    rows = rows_of_fit(model, data, weights)
+    higher = beyond_saddle(model, face_of(model, widest(best.params), rows), rows)
     return None if higher is None else jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), higher, best.params)
 
 
