@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from optax.assignment import hungarian_algorithm
 
 from jaxem import components
 from jaxem.arrays import as_floating, as_params
@@ -104,4 +104,8 @@ def _overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -
 
 def assigned(overlap: np.ndarray) -> np.ndarray:
     """Return for each i the j assigned to it, one to one, so that overlaps (k, k) add up to the most."""
-    return np.asarray(linear_sum_assignment(np.nan_to_num(overlap), maximize=True)[1])
+    rows, columns = _hungarian(jnp.asarray(-np.nan_to_num(overlap)))
+    return np.asarray(columns)[np.argsort(rows)]
+
+
+_hungarian = jax.jit(hungarian_algorithm)
