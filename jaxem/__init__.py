@@ -29,6 +29,7 @@ from jaxem.freezing import freeze as freeze
 from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.impute import impute as impute
+from jaxem.influence import influence as influence
 from jaxem.marginal import conditional as conditional
 from jaxem.marginal import marginal as marginal
 from jaxem.matching import match_components as match_components
@@ -53,6 +54,7 @@ from jaxem.solvers import squarem as squarem
 from jaxem.starts import jitter as jitter
 from jaxem.stopping import Status as Status
 from jaxem.trees import Shared as Shared
+from jaxem.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "components",
     "conditional",
     "constraints",
+    "cross_validate",
     "datasets",
     "em",
     "escape",
@@ -90,6 +93,7 @@ __all__ = [
     "from_log_joint",
     "gradient_m_step",
     "impute",
+    "influence",
     "initialize",
     "jitter",
     "lower_bound",

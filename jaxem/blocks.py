@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxem.arrays import at_least_one, is_traced
 from jaxem.boundary import check_model
-from jaxem.model import LogProb, Model, Posterior, PyTree, Size, require
+from jaxem.model import Model, PyTree, Size, require
 from jaxem.trees import map_rows, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
@@ -154,7 +154,7 @@ def _is_program(node: Any) -> bool:
     return hasattr(node, "jaxpr")
 
 
-def row_by_row(per_row: Posterior | LogProb, block_size: int) -> Callable[..., Any]:
+def row_by_row(per_row: Callable[[PyTree, PyTree], PyTree], block_size: int) -> Callable[..., Any]:
     """Return `per_row` computed block by block; its output has one row per row of data."""
 
     def mapped(params: PyTree, data: PyTree) -> PyTree:

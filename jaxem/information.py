@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.blocks import default_block_bytes, default_block_size, observations_per_row, summed
+from jaxem.blocks import default_block_bytes, default_block_size, observations_per_row, row_by_row, summed
 from jaxem.charts import Chart, params_at
 from jaxem.model import Model, PyTree, require
 from jaxem.numerics import in_full_precision
@@ -86,6 +86,11 @@ def oakes(model: Model, chart: Chart, rows: Rows) -> Array:
 def squared_scores(model: Model, chart: Chart, rows: Rows) -> Array:
     """Return Σ_n w_n s_n s_nᵀ, s_n the slope (q,) of a row's log p, weights being frequencies."""
     return _squared_scores(model, rows.block, chart, rows.data, rows.weights)
+
+
+def scores(model: Model, chart: Chart, rows: Rows) -> Array:
+    """Return s_n, the slope of each row's log p, (n, q); zeros for rows of weight zero."""
+    return _scores(model, rows.block, chart, rows.data, rows.weights)
 
 
 def prior_information(model: Model, chart: Chart) -> Array:
@@ -174,15 +179,29 @@ def _log_prob_of_rows(model: Model, chart: Chart, data: PyTree, like: Array) -> 
     return of_rows
 
 
+def _scores_of_block(model: Model, chart: Chart, data: PyTree, weights: Array) -> Array:
+    """Return the scores of rows, (q, n), zero where absent."""
+    along = jax.linearize(_log_prob_of_rows(model, chart, data, weights), chart.place)[1]
+    return _present(weights, along_all(along, _all_coordinates(chart)))
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 @in_full_precision
 def _squared_scores(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     def of_rows(chart: Chart, data: PyTree, weights: Array) -> Array:
-        along = jax.linearize(_log_prob_of_rows(model, chart, data, weights), chart.place)[1]
-        scores = _present(weights, along_all(along, _all_coordinates(chart)))
-        return (scores * weights[None]) @ scores.T
+        found = _scores_of_block(model, chart, data, weights)
+        return (found * weights[None]) @ found.T
 
     return _over_blocks(model, block, of_rows, chart, data, weights)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@in_full_precision
+def _scores(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
+    def of_rows(chart: Chart, rows: tuple[PyTree, Array]) -> Array:
+        return _scores_of_block(model, chart, *rows).T
+
+    return (row_by_row(of_rows, block) if model.additive else of_rows)(chart, (data, weights))
 
 
 def _present(weights: Array, values: Array) -> Array:

@@ -45,10 +45,12 @@ FLOORS = [
         "criteria",
         "errors",
         "impute",
+        "influence",
         "marginal",
         "matching",
         "resampling",
         "testing",
+        "validation",
     },
     {"shell", "__init__", "__main__"},
 ]
