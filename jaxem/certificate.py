@@ -117,19 +117,19 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     face, rows = _face(model, fit, data, weights, "certify")
     least = least_curvature(model, face.chart, rows)
     stride, remaining = newton_step(face.curvature, least)
-    beside = settled(model, face.chart, face.curvature, rows).information
-    at = spectrum(np.asarray(beside), least)
+    beside = settled(model, face.chart, face.curvature, rows)
+    at = spectrum(np.asarray(beside.information), least)
     silent = silent_directions(at)
     slopes = np.asarray(jacobian(model, face.chart))
     lost = loses(slopes / at.scale, silent)
     in_blocks = by_default_in_blocks(model, rows.data)
-    descent, direction = way_off(face.curvature, least), None
+    descent, direction = way_off(beside, least), None
     if descent is not None:
         direction = ravel_pytree(face.chart.params)[1](jnp.asarray(slopes @ descent))
     return Certificate(
         kind=_kind(remaining > tol, descent is not None, silent.size > 0, face),
         remaining=remaining,
-        distance=_distance(slopes, stride, inverse_without(np.asarray(beside), at.scale, silent), ~lost),
+        distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
         rate=float(_rate(in_blocks, face.chart, jnp.asarray(np.linalg.pinv(slopes)), rows.data, rows.weights)),
         condition=float(at.sizes[-1] / at.sizes[0]) if not silent.size else math.inf,
@@ -142,8 +142,8 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     """Return a fit that has gone on by Newton's steps until its slope is rounding; never lower.
 
     Where EM creeps: a few steps, each of which pays one derivative for each free parameter. Parameters on the boundary of
-    their domain stay there. `history` is that of these steps. CONVERGED where the slope has come down to rounding or no more
-    than 1e-8 nats remain, else STALLED.
+    their domain, or held by a floor, stay there. `history` is that of these steps. CONVERGED where the slope has come down to
+    rounding or no more than 1e-8 nats remain, else STALLED; a DEGENERATE fit stays one.
 
     Raises ValueError as `certify` does.
 
@@ -151,16 +151,17 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
     >>> start = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
     >>> fit = jaxem.fit(model, start, *x, max_steps=50)
-    >>> print(f"{jaxem.polish(model, fit, *x).log_likelihood - fit.log_likelihood:.4f}")
-    0.0625
+    >>> print(f"{jaxem.polish(model, fit, *x).log_likelihood - fit.log_likelihood:.3f}")
+    0.063
     """
     face, rows = _face(model, fit, data, weights, "polish")
     climbed = climb(model, face, rows)
     num_steps = len(climbed.values) - 1
     ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
     status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
+    kept = [Status(int(one.status)) for one in (fit, ended) if one.status in (Status.DEGENERATE, Status.NONFINITE)]
     return ended._replace(
-        status=jnp.int32(status) if Status(int(ended.status)) == Status.MAX_STEPS else ended.status,
+        status=jnp.int32(max(kept, default=status)),
         num_steps=jnp.int32(num_steps),
         history=jnp.asarray([*climbed.values[:-1], ended.height], ended.log_likelihood.dtype),
         num_evaluations=jnp.int32(num_steps + 1),

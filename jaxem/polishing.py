@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxem.charts import Chart, params_at
 from jaxem.faces import Face
-from jaxem.identified import least_curvature, least_size, spectrum
+from jaxem.identified import least_curvature, least_size, settled, spectrum
 from jaxem.information import Curvature, Rows, curvature, log_likelihood
 from jaxem.model import Model, PyTree
 
@@ -85,7 +85,7 @@ def way_off(curved: Curvature, least: np.ndarray) -> np.ndarray | None:
 
 def beyond_saddle(model: Model, face: Face, rows: Rows) -> PyTree | None:
     """Return the highest params met along the way off a saddle; None where it is none."""
-    direction = way_off(face.curvature, least_curvature(model, face.chart, rows))
+    direction = way_off(settled(model, face.chart, face.curvature, rows), least_curvature(model, face.chart, rows))
     if direction is None:
         return None
     strides = np.concatenate([-STRIDES, STRIDES])

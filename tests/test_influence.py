@@ -30,7 +30,7 @@ def test_rows_of_weight_zero_do_nothing_and_what_is_held_does_not_change():
     x, weights = np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]]), np.array([1.0, 1.0, 0.0])
     model = jaxem.single(families.bernoulli())
     received = jaxem.influence(model, jaxem.fit(model, model.init(0, x, weights), x, weights), x, weights)
-    np.testing.assert_allclose(received, [[0, -0.25 / 0.5], [0, 0.25 / 0.5], [0, 0]], atol=1e-12)
+    np.testing.assert_allclose(received, [[0, -(1 - 0.5) / 2], [0, -(0 - 0.5) / 2], [0, 0]], atol=1e-12)
 
 
 def test_each_row_is_foretold_by_the_mean_of_the_rows_of_other_folds():
