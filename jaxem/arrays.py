@@ -16,6 +16,8 @@ from jax import Array
 from jaxem.model import Family, Model
 from jaxem.trees import PyTree, dtype_of_weights
 
+FEW = 1 << 16  # numbers that NumPy has looked at before a program is compiled
+
 
 def at_least_one(name: str, count: Any) -> int:
     """Return `count` as an int; raise ValueError unless it is a whole number of at least one."""
@@ -31,6 +33,11 @@ def at_least_one(name: str, count: Any) -> int:
 def is_traced(*trees: PyTree) -> bool:
     """Tell whether any leaf is a tracer, so that its value cannot be looked at."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def is_on_host(x: Any) -> bool:
+    """Tell whether an array can be read by NumPy at no cost: not one on an accelerator, or spread over devices."""
+    return not isinstance(x, jax.Array) or [device.platform for device in x.devices()] == ["cpu"]
 
 
 def look(function: Callable[..., Any], *args: Any) -> Any:
@@ -147,14 +154,30 @@ def check_width(x: Array, width: int, place: str) -> None:
         raise ValueError(f"data has {columns} (shape {x.shape}), expected {width}, as params.{place} has.")
 
 
-@partial(jax.jit, static_argnames="counts")
-def _column_ranges(x: Array, weights: Array | None, counts: bool) -> tuple[Array, Array, Array, Array, Array]:
-    low, high, whole = x.min(0), x.max(0), (x == jnp.floor(x)).all() if counts else jnp.asarray(False)
+def _column_ranges(xp: Any, x: Any, weights: Any, counts: bool) -> tuple[Any, Any, Any, Any, Any]:
+    low, high, whole = x.min(0), x.max(0), (x == xp.floor(x)).all() if counts else xp.asarray(False)
     if weights is None:
         return low, high, low, high, whole
     kept = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
-    infinite = jnp.asarray(jnp.inf, x.dtype)
-    return low, high, jnp.where(kept, x, infinite).min(0), jnp.where(kept, x, -infinite).max(0), whole
+    infinite = xp.asarray(xp.inf, x.dtype)
+    return low, high, xp.where(kept, x, infinite).min(0), xp.where(kept, x, -infinite).max(0), whole
+
+
+def _all_finite(xp: Any, x: Any) -> Any:
+    return xp.isfinite(x).all()
+
+
+_COMPILED = {
+    _column_ranges: jax.jit(partial(_column_ranges, jnp), static_argnames="counts"),
+    _all_finite: jax.jit(partial(_all_finite, jnp)),
+}
+
+
+def _seen(function: Callable[..., Any], *given: Any, **options: bool) -> Any:
+    """Return one of these functions of arrays at hand; by NumPy, which compiles nothing, where they hold few numbers."""
+    if all(x is None or (x.size <= FEW and is_on_host(x)) for x in given):
+        return function(np, *(x if x is None else np.asarray(x) for x in given), **options)
+    return look(partial(_COMPILED[function], **options), *given)
 
 
 def column_ranges(
@@ -164,7 +187,7 @@ def column_ranges(
 
     Raises ValueError for a value that is not finite.
     """
-    *ranges, whole = look(partial(_column_ranges, counts=counts), x, weights)
+    *ranges, whole = _seen(_column_ranges, x, weights, counts=counts)
     low, high, kept_low, kept_high = map(np.atleast_1d, ranges)
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
@@ -187,11 +210,6 @@ def prepared(record: Family | Model, data: PyTree, weights: Array | None) -> PyT
     return record.prepare(data, weights) if record.prepare else as_rows(data)
 
 
-@jax.jit
-def _all_finite(x: Array) -> Array:
-    return jnp.isfinite(x).all()
-
-
 def as_rows(data: PyTree) -> PyTree:
     """Return data of any kind with all floats in one dtype of full precision, integers as they are.
 
@@ -202,6 +220,6 @@ def as_rows(data: PyTree) -> PyTree:
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
         if not floating and leaf.dtype.kind not in "biu":
             raise ValueError(f"data has dtype {leaf.dtype}, needs numbers: convert it, e.g. np.asarray(data, float).")
-        if floating and not is_traced(leaf) and not look(_all_finite, leaf):
+        if floating and not is_traced(leaf) and not _seen(_all_finite, leaf):
             raise ValueError("data has NaN or infinite values: drop or impute those rows.")
     return in_one_dtype(jax.tree.map(jnp.asarray, data))

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxem import constraints
-from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced, look
+from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced
 from jaxem.buckets import pad
 from jaxem.model import Family, Model, Prepare, PyTree
 from jaxem.trees import dtype_of_weights, map_rows, rows_of
@@ -153,20 +153,25 @@ def _check_alike(received: PyTree, needed: PyTree, what: str, cure: str) -> None
 
 
 @partial(jax.jit, static_argnums=0)
-def _inside(domains: tuple[constraints.Constraint, ...], leaves: list[Array]) -> list[Array]:
-    return [domain.contains(leaf) for domain, leaf in zip(domains, leaves, strict=True)]
+def _examined(domains: tuple[constraints.Constraint, ...], leaves: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Return whether each leaf lies in its domain, and the leaf with rounding at the edge mended: one program for both."""
+    pairs = list(zip(domains, leaves, strict=True))
+    return [domain.contains(leaf) for domain, leaf in pairs], [domain.mend(leaf) for domain, leaf in pairs]
 
 
-def check_domain(model: Model, params: PyTree) -> None:
-    """Raise ValueError for params outside their domain; values are looked at."""
+def check_domain(model: Model, params: PyTree) -> PyTree:
+    """Return params, whose values are looked at, with rounding at their domains' edges mended; ValueError for those outside."""
     domains = constraints.broadcast(model.constraints, params)
-    inside = look(_inside, tuple(domains), jax.tree.leaves(params))
-    for (path, leaf), domain, ok in zip(jax.tree.leaves_with_path(params), domains, inside, strict=True):
+    leaves, structure = jax.tree.flatten(params)
+    with jax.ensure_compile_time_eval():
+        inside, mended = _examined(tuple(domains), leaves)
+    for (path, leaf), domain, ok in zip(jax.tree.leaves_with_path(params), domains, jax.device_get(inside), strict=True):
         if not ok:
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)} must be finite and {domain.name}, got {np.asarray(leaf)}: "
                 "mend it, or start from model.init(key, data)."
             )
+    return jax.tree.unflatten(structure, mended)
 
 
 def check_steps(model: Model, params: PyTree, data: PyTree, weights: Array) -> None:
@@ -200,6 +205,4 @@ def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> 
     if not jax.tree.leaves(params):
         raise ValueError(f"params has no arrays, got {params!r}: there is nothing to fit. Give each parameter a start.")
     _check_shapes(model, params, data, weights)
-    if not is_traced(params):
-        check_domain(model, params)
-    return constraints.mend(model.constraints, params)
+    return constraints.mend(model.constraints, params) if is_traced(params) else check_domain(model, params)

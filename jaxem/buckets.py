@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxem.arrays import is_traced
+from jaxem.arrays import is_on_host, is_traced
 from jaxem.trees import PyTree, map_rows, num_rows, rows_of
 
 MOST_ROWS = 1 << 16  # above which compiling takes less than computing
@@ -65,10 +65,8 @@ def _at_hand_as(leaf: Any, rows: np.ndarray) -> Any:
 
 
 def _is_at_hand(leaf: Any) -> bool:
-    """Tell whether a leaf can be copied by NumPy at no cost: not one on an accelerator, or spread over devices."""
-    if isinstance(leaf, jax.Array):
-        return [device.platform for device in leaf.devices()] == ["cpu"]
-    return hasattr(leaf, "iloc") or not hasattr(leaf, "columns")
+    """Tell whether a leaf can be copied by NumPy at no cost."""
+    return is_on_host(leaf) and (hasattr(leaf, "iloc") or not hasattr(leaf, "columns"))
 
 
 def pad(data: PyTree, weights: Any = None) -> tuple[PyTree, Any]:

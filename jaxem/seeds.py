@@ -1,5 +1,7 @@
 """Where random starts begin: points of the data, and how rows share themselves among them. Arrays in, arrays out."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -9,6 +11,7 @@ SMALLEST_WITHIN = 1e-6  # of a column's variance
 MOST_ROWS = 1 << 15  # that starts are drawn from: seeds need no more, and their responsibilities would not stay small
 
 
+@jax.jit
 def column_variances(x: Array, weights: Array) -> Array:
     """Return the weighted variance of each column: x (n, *event), weights (n,) -> event, in squares of the data's units.
 
@@ -57,6 +60,13 @@ def random_points(key: Array, x: Array, weights: Array, num_points: int) -> Arra
     return jnp.asarray(x)[jax.random.choice(key, x.shape[0], (num_points,), replace=False, p=weights / weights.sum())]
 
 
+def _drawn(key: Array, chance: Array) -> Array:
+    """Return the index that `jax.random.choice` draws; counted, as a search in a loop takes long to compile."""
+    cumulated = jnp.cumsum(chance)
+    return (cumulated < cumulated[-1] * (1 - jax.random.uniform(key, dtype=chance.dtype))).sum()
+
+
+@partial(jax.jit, static_argnames="num_points")
 def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Array:
     """Return rows drawn in turn in proportion to weight times squared distance to the nearest row drawn: (num_points, *event).
 
@@ -69,7 +79,6 @@ def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Ar
     >>> print(jnp.sort(points))
     [3. 5.]
     """
-    x = jnp.asarray(x)
     weights = jnp.asarray(weights, x.dtype)
     precision = _inverse(column_variances(x, weights))
     axes = tuple(range(1, x.ndim))
@@ -77,12 +86,13 @@ def kmeans_plusplus(key: Array, x: Array, weights: Array, num_points: int) -> Ar
     def draw(distance: Array, key: Array) -> tuple[Array, Array]:
         chance = weights * jnp.where(jnp.isfinite(distance), distance, 1)
         chance = jnp.where(chance.sum() > 0, chance, weights)
-        point = x[jax.random.choice(key, x.shape[0], p=chance / chance.sum())]
+        point = x[_drawn(key, chance / chance.sum())]
         return jnp.minimum(distance, ((x - point[None]) ** 2 * precision[None]).sum(axes)), point
 
     return lax.scan(draw, jnp.full_like(weights, jnp.inf), jax.random.split(key, num_points))[1]
 
 
+@jax.jit
 def soft_assignments(x: Array, weights: Array, points: Array, present: Array) -> Array:
     """Return how much of each row belongs to each of k points: x (n, p), weights (n,), points (k, p) -> (n, k).
 

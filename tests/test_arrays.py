@@ -142,8 +142,8 @@ def bare(dtype):
     return jaxem.Model(lambda theta, x, w: ((), -(w @ x**2).astype(dtype)), lambda theta, stats: theta)
 
 
-FIT = jaxem.fit(MODEL, PARAMS, X, max_steps=3)
-SEARCH = jaxem.fit_restarts(POISSON, 0, COUNTS, num_restarts=2, max_steps=3)
+FIT = jaxem.Fit(PARAMS, *map(np.asarray, (-70.0, 3, int(Status.MAX_STEPS), [-90.0, -75.0, -71.0, -70.0], 4)))
+SEARCH = jaxem.Restarts(FIT, FIT, np.asarray(1.0))
 TRACEBACKS = {
     "big-endian data": (
         lambda: jaxem.fit(MODEL, PARAMS, X.astype(">f8")),

@@ -27,6 +27,14 @@ CASES = {
     ),
     "contrasts": (constraints.contrasts, np.array([[0.0, 1.5, -2.0], [0.0, 0.1, 3.0]]), 4),
 }
+
+
+def compiled(constraint):
+    maps = {name: jax.jit(getattr(constraint, name)) for name in ("constrain", "unconstrain", "contains")}
+    return constraint._replace(**maps)
+
+
+CASES = {name: (compiled(constraint), value, count) for name, (constraint, value, count) in CASES.items()}
 OUTSIDE = {
     "real": np.array([np.nan]),
     "positive": np.array([1.0, -0.1]),

@@ -27,6 +27,7 @@ _STIRLING_TABLE = (
 )
 
 
+@jax.jit
 def log_mass_at_mean(x: Array) -> Array:
     """Return log p(x | λ = x) = -½ log 2πx - `stirling_error`(x), the highest log mass of whole x ≥ 0; 0 at x = 0."""
     positive = jnp.maximum(x, 1)

@@ -16,7 +16,7 @@ KAPPA = np.array([1e-6, 0.1, 1.0, 10.0, 50.0, 300.0])
 
 @pytest.mark.parametrize("order", [0.0, 4.5, 49.0])
 def test_bessel_functions_and_their_ratios_are_those_of_scipy(order):
-    log_value, lack, length = bessel._bessel(order, jnp.asarray(KAPPA))
+    log_value, lack, length = jax.jit(bessel._bessel, static_argnums=0)(order, jnp.asarray(KAPPA))
     some = scipy.special.ive(order + 1, KAPPA) > 1e-290
     low, high = (scipy.special.ive(order + step, KAPPA[some]) for step in (0, 1))
     np.testing.assert_allclose(log_value[some], np.log(low) - order * np.log(KAPPA[some]), rtol=1e-12, atol=1e-12)
@@ -30,7 +30,7 @@ def test_the_density_in_three_dimensions_integrates_to_one_and_is_the_elementary
     nodes, weights = np.polynomial.legendre.leggauss(60)
     rows = np.stack([np.sqrt(1 - nodes**2), np.zeros(60), nodes], 1)
     family = families.von_mises_fisher()
-    received = np.asarray(family.evaluate(params, family.prepare(rows, None))[0])
+    received = np.asarray(jax.jit(lambda *given: family.evaluate(*given)[0])(params, family.prepare(rows, None)))
     np.testing.assert_allclose(2 * np.pi * weights @ np.exp(received), 1, rtol=1e-12)
     expected = np.log(kappa[1:] / (4 * np.pi * np.sinh(kappa[1:]))) + kappa[1:] * nodes[:, None]
     np.testing.assert_allclose(received[:, 1:], expected, rtol=1e-12)
@@ -39,7 +39,7 @@ def test_the_density_in_three_dimensions_integrates_to_one_and_is_the_elementary
 @pytest.mark.parametrize(("dim", "dtype", "rtol"), [(2, "float64", 1e-8), (1000, "float64", 1e-8), (3, "float32", 5e-5)])
 def test_the_concentration_of_a_mean_length_is_found_from_nothing_to_a_billion(dim, dtype, rtol):
     expected = jnp.geomspace(1e-4, 1e9, 27, dtype=dtype)
-    lack, length = bessel.ratio(0.5 * dim - 1, expected)
+    lack, length = jax.jit(bessel.ratio, static_argnums=0)(0.5 * dim - 1, expected)
     received = jax.jit(_concentration, static_argnums=2)(length, lack, dim)
     np.testing.assert_allclose(received, expected, rtol=rtol)
 
