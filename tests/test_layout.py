@@ -38,6 +38,7 @@ FLOORS = [
         "information",
         "marginal",
         "matching",
+        "reports",
         "resampling",
         "testing",
     },
