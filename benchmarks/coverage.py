@@ -75,7 +75,7 @@ def table(record: dict[str, Any]) -> str:
             for parameter, missed in misses.items():
                 share = 1 - len(missed) / known["sets"]
                 spread = 2 * np.sqrt(share * (1 - share) / known["sets"])
-                mark = "" if 0.93 <= share <= 0.97 else " *"
+                mark = "" if 0.93 <= round(share, 6) <= 0.97 else " *"
                 lines.append(f"| {name} | {method} | {parameter} | {100 * share:.1f}{mark} | {100 * spread:.1f} |")
     return "\n".join(lines)
 

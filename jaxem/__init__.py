@@ -18,6 +18,7 @@ from jaxem.certificate import polish as polish
 from jaxem.charts import parameter_names as parameter_names
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
+from jaxem.criteria import icl as icl
 from jaxem.criteria import num_free_parameters as num_free_parameters
 from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
@@ -42,6 +43,7 @@ from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
+from jaxem.reports import summary as summary
 from jaxem.resampling import Bootstrap as Bootstrap
 from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
@@ -92,6 +94,7 @@ __all__ = [
     "freeze",
     "from_log_joint",
     "gradient_m_step",
+    "icl",
     "impute",
     "influence",
     "initialize",
@@ -110,6 +113,7 @@ __all__ = [
     "sort_components",
     "squarem",
     "standard_errors",
+    "summary",
     "testing",
     "thaw",
     "with_prior",

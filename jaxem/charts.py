@@ -6,7 +6,7 @@ their own: logarithms of shares against the last share that is not held, in the 
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,9 +57,14 @@ def names_of(params: PyTree) -> tuple[str, ...]:
     """Return the name of each entry of a tree of arrays, as `parameter_names` does."""
     names = []
     for path, leaf in jax.tree.leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
-        names += [f"{name}[{', '.join(map(str, place))}]" if place else name for place in np.ndindex(leaf.shape)]
+        names += [name_of(path, place) for place in np.ndindex(np.shape(leaf))]
     return tuple(names)
+
+
+def name_of(path: Any, place: tuple[int, ...]) -> str:
+    """Return the name of an entry at a place of an array at a path: components.mean[1, 0]."""
+    name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
+    return f"{name}[{', '.join(map(str, place))}]" if place else name
 
 
 def chart_about(domains: PyTree, params: PyTree, held: PyTree) -> Chart:

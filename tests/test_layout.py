@@ -48,6 +48,7 @@ FLOORS = [
         "influence",
         "marginal",
         "matching",
+        "reports",
         "resampling",
         "testing",
         "validation",
