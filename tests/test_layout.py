@@ -42,10 +42,12 @@ FLOORS = [
     {
         "bound",
         "certificate",
+        "choice",
         "criteria",
         "errors",
         "impute",
         "influence",
+        "likelihood_ratio",
         "marginal",
         "matching",
         "reports",
