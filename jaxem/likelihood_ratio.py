@@ -61,7 +61,7 @@ def likelihood_ratio_test(
     num_samples: int = 99,
     num_restarts: int = 8,
     solver: Solver = squarem(),
-    tol: float = 1e-8,
+    tol: float = 1e-6,
     max_steps: int = 10_000,
     on_progress: Callable[[int], None] | None = None,
 ) -> Test:
@@ -71,7 +71,8 @@ def likelihood_ratio_test(
     identified in it, as in mixtures. So `num_samples` data sets are drawn from the smaller model's best fit, with the
     covariates, lengths and gaps of the data and as many rows as the weights say, and both models are fitted to each from
     `num_restarts` random starts, as they are to the data; the smaller one from that fit too. A p-value is at least
-    1 / (1 + num_samples). `on_progress` is told how many data sets are done.
+    1 / (1 + num_samples). A component too many is climbed slowly: `tol`, in nats, is looser than in `fit`, as T needs no more.
+    `on_progress` is told how many data sets are done.
     McLachlan (1987); McLachlan & Peel (2000), §6.4.
 
     Raises ValueError as `fit_restarts` does, for a smaller model without `sample`, for weights that are no whole numbers,
