@@ -22,11 +22,25 @@ def take(constraints: PyTree, params: PyTree, components: Array) -> PyTree:
     >>> print(components.take(constraints.positive, jnp.array([1.0, 2.0, 3.0]), jnp.array([2, 0])))
     [3. 1.]
     """
+    check_one_kind(constraints, params)
+    return mend(constraints, rearrange(constraints, params, jnp.asarray(components)))
+
+
+def check_one_kind(constraints: PyTree, params: PyTree) -> None:
+    """Raise ValueError for components of several kinds, as a union has them.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> try:
+    ...     components.check_one_kind((constraints.positive, constraints.real), (jnp.ones(2), jnp.zeros(1)))
+    ... except ValueError as error:
+    ...     print(str(error)[:36])
+    params has [1, 2] components of seve
+    """
     domains = zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
     numbers = {leaf.shape[axis] for constraint, leaf in domains for axis in constraint.component_axes}
     if len(numbers) > 1:
         raise ValueError(f"params has {sorted(numbers)} components of several kinds, which cannot take each other's places.")
-    return mend(constraints, rearrange(constraints, params, jnp.asarray(components)))
 
 
 def rearrange(constraints: PyTree, params: PyTree, components: Any, behind: int = 0) -> PyTree:

@@ -12,7 +12,7 @@ from jax import Array, lax
 from jaxem.arrays import at_least_one
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data
-from jaxem.components import rearrange
+from jaxem.components import check_one_kind, rearrange
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import Mixture, mixture, seeded
@@ -44,7 +44,7 @@ def search_counts(
     number are those of its own mixture, as k-means++ draws one centre after another, and race in groups for a best of each.
     Another range with the same largest number and as many numbers compiles nothing.
     `concentration` is one number above 1, as absent components have no part in that prior; a family's own counts them all.
-    Raises ValueError as `fit_restarts` does, and for a family with a prior.
+    Raises ValueError as `fit_restarts` does, for a family with a prior, and for a union.
 
     >>> import jaxem
     >>> from jaxem.selection import search_counts
@@ -97,6 +97,7 @@ def _search_counts(
         present = (jnp.arange(most, dtype=count.dtype) < count).astype(weights.dtype)
         _, rows, responsibilities = seeded(family, key, (None, data), weights, most, present)
         params = Mixture(present / present.sum(), family.init(rows, responsibilities))
+        check_one_kind(model.constraints, params)
         return jax.tree.map(lambda leaf: leaf.astype(weights.dtype), params)
 
     keys = jnp.tile(jax.random.split(key, num_restarts), num)

@@ -43,6 +43,7 @@ def test_each_number_of_components_gives_what_its_own_mixture_gives(family, data
         (families.poisson(), (1, 0), None, "counts must be at least 1, got 0"),
         (families.poisson(), (1, 2), 1.0, r"concentration must be one number above 1.*got 1\.0"),
         (families.poisson(families.GammaPrior(2.0, 1.0)), (1, 2), None, "family has a prior, of absent components too"),
+        (families.union((families.poisson(), 1), (families.noise(0.1), 1)), (1, 2), None, "components of several kinds"),
     ],
 )
 def test_what_cannot_be_searched_at_once_is_refused(family, counts, concentration, message):
