@@ -33,6 +33,7 @@ FLOORS = [
         "faces",
         "freezing",
         "gradient",
+        "implicit",
         "information",
         "prior",
         "reparametrize",
