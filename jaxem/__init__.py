@@ -10,19 +10,31 @@ from jaxem import testing as testing
 from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
 from jaxem.buckets import exact_shapes as exact_shapes
+from jaxem.certificate import Certificate as Certificate
+from jaxem.certificate import Stationarity as Stationarity
+from jaxem.certificate import certify as certify
+from jaxem.certificate import escape as escape
+from jaxem.certificate import polish as polish
+from jaxem.charts import parameter_names as parameter_names
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
+from jaxem.criteria import icl as icl
 from jaxem.criteria import num_free_parameters as num_free_parameters
 from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
+from jaxem.errors import StandardErrors as StandardErrors
+from jaxem.errors import standard_errors as standard_errors
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
 from jaxem.freezing import freeze as freeze
 from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.impute import impute as impute
+from jaxem.influence import influence as influence
 from jaxem.marginal import conditional as conditional
 from jaxem.marginal import marginal as marginal
+from jaxem.matching import match_components as match_components
+from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
@@ -31,18 +43,25 @@ from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
+from jaxem.reports import summary as summary
+from jaxem.resampling import Bootstrap as Bootstrap
+from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
 from jaxem.solvers import Solver as Solver
+from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
 from jaxem.solvers import squarem as squarem
 from jaxem.starts import jitter as jitter
 from jaxem.stopping import Status as Status
 from jaxem.trees import Shared as Shared
+from jaxem.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 __all__ = [
+    "Bootstrap",
+    "Certificate",
     "Each",
     "Family",
     "Fit",
@@ -51,15 +70,22 @@ __all__ = [
     "Restarts",
     "Shared",
     "Solver",
+    "StandardErrors",
+    "Stationarity",
     "Status",
     "aic",
+    "anderson",
     "bic",
+    "bootstrap",
+    "certify",
     "chunked",
     "components",
     "conditional",
     "constraints",
+    "cross_validate",
     "datasets",
     "em",
+    "escape",
     "exact_shapes",
     "families",
     "fit",
@@ -68,18 +94,26 @@ __all__ = [
     "freeze",
     "from_log_joint",
     "gradient_m_step",
+    "icl",
     "impute",
+    "influence",
     "initialize",
     "jitter",
     "lower_bound",
     "marginal",
+    "match_components",
     "mixture",
     "num_free_parameters",
     "num_reached",
+    "parameter_names",
+    "polish",
     "reparametrize",
     "seeds",
     "single",
+    "sort_components",
     "squarem",
+    "standard_errors",
+    "summary",
     "testing",
     "thaw",
     "with_prior",

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxem.arrays import at_least_one, is_traced
 from jaxem.boundary import check_model
-from jaxem.model import EStep, LogProb, Model, Posterior, PyTree, Size, Statistics, require
+from jaxem.model import Model, PyTree, Size, require
 from jaxem.trees import map_rows, num_rows
 
 DEFAULT_BLOCK_SIZE = {"cpu": 4096}
@@ -105,7 +105,7 @@ def _chunked(model: Model, block_size: int) -> Model:
     )
 
 
-def summed(over_rows: EStep | Statistics, block_size: int, block_bytes: int | None = None) -> Callable[..., Any]:
+def summed(over_rows: Callable[..., Any], block_size: int, block_bytes: int | None = None) -> Callable[..., Any]:
     """Return `over_rows` as a sum over blocks of at most so many rows, and of so many bytes in the largest array they make.
 
     What it takes beyond params, data and weights has one row per row of data.
@@ -154,7 +154,7 @@ def _is_program(node: Any) -> bool:
     return hasattr(node, "jaxpr")
 
 
-def row_by_row(per_row: Posterior | LogProb, block_size: int) -> Callable[..., Any]:
+def row_by_row(per_row: Callable[[PyTree, PyTree], PyTree], block_size: int) -> Callable[..., Any]:
     """Return `per_row` computed block by block; its output has one row per row of data."""
 
     def mapped(params: PyTree, data: PyTree) -> PyTree:

@@ -1,9 +1,11 @@
 """What a component is: the places of parameters along the axes that their constraints name, and what is done with them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxem.constraints import Constraint, broadcast, each, mend, simplex
@@ -20,17 +22,30 @@ def take(constraints: PyTree, params: PyTree, components: Array) -> PyTree:
     >>> print(components.take(constraints.positive, jnp.array([1.0, 2.0, 3.0]), jnp.array([2, 0])))
     [3. 1.]
     """
-    indices, domains = jnp.asarray(components), zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
+    domains = zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
     numbers = {leaf.shape[axis] for constraint, leaf in domains for axis in constraint.component_axes}
     if len(numbers) > 1:
         raise ValueError(f"params has {sorted(numbers)} components of several kinds, which cannot take each other's places.")
+    return mend(constraints, rearrange(constraints, params, jnp.asarray(components)))
 
-    def taken(constraint: Constraint, leaf: Array) -> Array:
+
+def rearrange(constraints: PyTree, params: PyTree, components: Any, behind: int = 0) -> PyTree:
+    """Return what `take` does, unmended: NumPy arrays stay such, and nothing is compiled for them.
+
+    The axes of components stand behind `behind` others, those of stacked params.
+
+    >>> import numpy as np
+    >>> from jaxem import components, constraints
+    >>> print(components.rearrange(constraints.simplex, np.array([[0.25, 0.75, 0.0]]), np.arange(2), behind=1))
+    [[0.25 0.75]]
+    """
+
+    def rearranged(constraint: Constraint, leaf: Any) -> Any:
         for axis in constraint.component_axes:
-            leaf = jnp.take(leaf, indices, axis)
+            leaf = leaf.take(components, axis + behind)
         return leaf
 
-    return mend(constraints, each(taken, constraints, params))
+    return each(rearranged, constraints, params)
 
 
 def order(constraints: PyTree, params: PyTree, keys: Array) -> PyTree:
@@ -114,3 +129,24 @@ def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> 
         return jnp.where((counts > 0).reshape(shape) | constraint.shared(after.shape), after, before)
 
     return each(kept, constraints, new, old)
+
+
+def any_alike(constraints: PyTree, params: PyTree) -> bool:
+    """Tell whether two components have the same parameters, to a hundred-thousandth of the largest; shares do not matter.
+
+    So a mixture whose components have met, at a saddle of its likelihood, is known at a look.
+
+    >>> import numpy as np
+    >>> from jaxem import components, constraints
+    >>> components.any_alike(constraints.positive, np.array([1.0, 2.0, 1.0]))
+    True
+    """
+    columns = []
+    for constraint, leaf in zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True):
+        if constraint.component_axes == (0,) and constraint.constrain is not simplex.constrain:
+            columns.append(np.reshape(leaf, (np.shape(leaf)[0], -1)))
+    if not columns or len({len(some) for some in columns}) > 1 or not all(np.isfinite(some).all() for some in columns):
+        return False
+    entries = np.concatenate(columns, 1)
+    size = np.abs(entries).max(0)
+    return len(np.unique(np.round(entries / np.where(size > 0, size, 1), 5), axis=0)) < len(entries)

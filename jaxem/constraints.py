@@ -30,7 +30,9 @@ class Constraint(NamedTuple):
     `mend` takes an array that `contains` lets pass to the domain itself, where rounding has left it a little outside.
     `component_axes` are the axes that run over components: (0,) as a rule, () where all share the array, (1,) for the
     coefficients of a gate, (0, 1) for transitions. `shared` tells from a shape which entries all components have alike,
-    though each holds its own. `parts` is (constructor, arguments) of what is no constant of this module.
+    though each holds its own. `bounds` are those of each entry where `constrain` takes entries one by one, and `shares` says
+    that entries are non-negative and sum to one along the last axis: what may lie on a boundary.
+    `parts` is (constructor, arguments) of what is no constant of this module.
 
     >>> import jax.numpy as jnp
     >>> from jaxem import constraints
@@ -47,6 +49,8 @@ class Constraint(NamedTuple):
     mend: Callable[[Array], Array] = lambda x: x
     component_axes: tuple[int, ...] = (0,)
     shared: Callable[[tuple[int, ...]], Any] = lambda shape: False
+    bounds: tuple[float, float] | None = None
+    shares: bool = False
     parts: Parts | None = None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -88,11 +92,15 @@ def _is_finite(x: Array) -> Array:
     return jnp.all(jnp.isfinite(x))
 
 
-real = Constraint("real", lambda u: u, lambda x: x, _is_finite, _size)
+_EVERYWHERE, _ABOVE_ZERO = (-math.inf, math.inf), (0.0, math.inf)
 
-positive = Constraint("positive", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x > 0), _size)
+real = Constraint("real", lambda u: u, lambda x: x, _is_finite, _size, bounds=_EVERYWHERE)
 
-non_negative = Constraint("non-negative", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x >= 0), _size)
+positive = Constraint("positive", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x > 0), _size, bounds=_ABOVE_ZERO)
+
+non_negative = Constraint(
+    "non-negative", jnp.exp, jnp.log, lambda x: _is_finite(x) & jnp.all(x >= 0), _size, bounds=_ABOVE_ZERO
+)
 
 
 def interval(low: float, high: float) -> Constraint:
@@ -117,6 +125,7 @@ def _interval(low: float, high: float) -> Constraint:
         lambda x: jnp.log(x - low) - jnp.log(high - x),
         lambda x: jnp.all((x >= low) & (x <= high)),
         _size,
+        bounds=(low, high),
         parts=(interval, (low, high)),
     )
 
@@ -143,6 +152,7 @@ simplex = Constraint(
     _in_simplex,
     lambda shape: _rows(shape, 1) * (shape[-1] - 1),
     mend=lambda p: p / jnp.abs(p.sum(-1, keepdims=True)),  # what lies outside stays there
+    shares=True,
 )
 
 
@@ -382,7 +392,7 @@ def broadcast(constraints: PyTree, params: PyTree) -> list[Constraint]:
     return jax.tree.leaves(each, is_leaf=is_constraint)
 
 
-def each(function: Callable[..., Array], constraints: PyTree, *trees: PyTree) -> PyTree:
+def each(function: Callable[..., Any], constraints: PyTree, *trees: PyTree) -> PyTree:
     """Apply `function(constraint, *leaves)` to each leaf of trees of one structure and the constraint that stands for it.
 
     >>> from jaxem import constraints

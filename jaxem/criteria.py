@@ -11,7 +11,7 @@ from jaxem import constraints
 from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_weights, may_be_padded, ready_to_look
 from jaxem.fitting import Fit, observations
-from jaxem.model import Model, PyTree
+from jaxem.model import Model, PyTree, require
 from jaxem.trees import dtype_of_weights, num_rows
 
 
@@ -33,7 +33,8 @@ def num_free_parameters(model: Model, params: PyTree) -> int:
     return sum(c.num_free(np.shape(x)) for c, x in zip(domains, jax.tree.leaves(params), strict=True))
 
 
-def _check_fit(fit: Any) -> Fit:
+def check_fit(fit: Any) -> Fit:
+    """Return one Fit; raise ValueError for anything else."""
     if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
         return fit
     if isinstance(fit, Fit):
@@ -54,7 +55,7 @@ def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> flo
     >>> print(f"{jaxem.aic(model, jaxem.fit(model, model.init(0, x), x)):.2f}")
     17.76
     """
-    return 2 * num_free_parameters(model, _check_fit(fit).params) - 2 * float(fit.log_likelihood)
+    return 2 * num_free_parameters(model, check_fit(fit).params) - 2 * float(fit.log_likelihood)
 
 
 def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
@@ -69,9 +70,46 @@ def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     >>> print(f"{jaxem.bic(model, jaxem.fit(model, model.init(0, x), x), x):.2f}")
     17.15
     """
-    _check_fit(fit)
+    check_fit(fit)
+    count = num_observations(model, data, weights)
+    return num_free_parameters(model, fit.params) * math.log(count) - 2 * float(fit.log_likelihood)
+
+
+def num_observations(model: Model, data: PyTree, weights: Any = None) -> float:
+    """Return how many observations data hold, of rows or by `model.size`, each counted by its weight."""
     check_model(model)
     data, rows = ready_to_look(model.prepare, data, padded=may_be_padded(model))
     counted = np.ones(rows) if weights is None else np.asarray(check_weights(weights, rows))
-    count = observations(model, data, jnp.asarray(np.pad(counted, (0, num_rows(data) - rows)), dtype_of_weights(data)))
-    return num_free_parameters(model, fit.params) * math.log(float(count)) - 2 * float(fit.log_likelihood)
+    return float(observations(model, data, jnp.asarray(np.pad(counted, (0, num_rows(data) - rows)), dtype_of_weights(data))))
+
+
+def icl(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
+    """Return the integrated classification likelihood, bic - 2 Σ_n w_n log max_k r_nk; smaller is better.
+
+    r are the responsibilities of the posterior: what overlaps is charged for. Biernacki, Celeux & Govaert (2000).
+    Raises ValueError as `bic` does, and for a posterior that is no (n, k).
+
+    >>> import jaxem
+    >>> x, model = [0.0, 1.0, 1.0, 2.0, 9.0, 11.0, 14.0], jaxem.mixture(jaxem.families.poisson(), 2)
+    >>> fit = jaxem.fit(model, jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 11.0])), x)
+    >>> print(f"{jaxem.icl(model, fit, x) - jaxem.bic(model, fit, x):.3f}")
+    0.008
+    """
+    shares, counted = _shares(model, check_fit(fit).params, data, weights)
+    return bic(model, fit, data, weights) - 2 * float((counted * np.log(shares.max(1))).sum())
+
+
+def entropy(model: Model, params: PyTree, data: PyTree, weights: Any = None) -> float:
+    """Return that of the responsibilities, -Σ_n w_n Σ_k r_nk log r_nk, in nats."""
+    shares, counted = _shares(model, params, data, weights)
+    return -float((counted[:, None] * shares * np.log(np.where(shares > 0, shares, 1))).sum())
+
+
+def _shares(model: Model, params: PyTree, data: PyTree, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return responsibilities (n, k) and weights (n,) of the rows that are present."""
+    check_model(model)
+    shares = require(model, "posterior")(params, data)
+    if getattr(shares, "ndim", None) != 2:
+        raise ValueError("this criterion needs a model whose posterior is responsibilities (n, k), which this has not.")
+    counted = np.ones(len(shares)) if weights is None else np.asarray(check_weights(weights, len(shares)))
+    return np.asarray(shares)[counted > 0], counted[counted > 0]

@@ -93,9 +93,10 @@ class Run(NamedTuple):
     status: Array
     held: Array  # a floor held the M-step that led to params
     previous_held: Array
+    memory: PyTree  # the solver's
 
 
-def start_run(model: Model, params: PyTree, weights: Array) -> Run:
+def start_run(model: Model, solver: Solver, params: PyTree, weights: Array) -> Run:
     """Return a run that has yet to evaluate `params`; it has ended already where `weights` are no weights."""
     zero, no = jnp.asarray(0, jnp.int32), jnp.asarray(False)
     nan = jnp.asarray(jnp.nan, weights.dtype)
@@ -111,6 +112,7 @@ def start_run(model: Model, params: PyTree, weights: Array) -> Run:
         status=jnp.where(are_weights(weights), jnp.int32(Status.RUNNING), jnp.int32(Status.NONFINITE)),
         held=no,
         previous_held=no,
+        memory=solver.init(params, nan),
     )
 
 
@@ -155,7 +157,7 @@ class _Walk(NamedTuple):
     slope: PyTree
 
 
-def _walk(model: Model, solver: Solver, params: PyTree, data: PyTree, weights: Array) -> _Walk:
+def _walk(model: Model, solver: Solver, params: PyTree, memory: PyTree, data: PyTree, weights: Array) -> _Walk:
     """Take the turns of one step from `params`, all through the one E-step and M-step that the program has."""
     retract = partial(constraints.retract, model.constraints)
 
@@ -172,7 +174,7 @@ def _walk(model: Model, solver: Solver, params: PyTree, data: PyTree, weights: A
         )
 
     nan = jnp.asarray(jnp.nan, weights.dtype)
-    begun = Taken(params, jnp.asarray(False), solver.init(params, nan))
+    begun = Taken(params, jnp.asarray(False), memory)
     start = _Walk(begun, nan, nan, _no_slope(model, params))
     return lax.fori_loop(0, solver.evaluations_per_step, turn, start, unroll=solver.evaluations_per_step == 1)
 
@@ -187,7 +189,7 @@ def _update(model: Model, params: PyTree, stats: PyTree) -> tuple[PyTree, Array]
 def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array, tol: Array, max_steps: int) -> Run:
     """Evaluate the proposed params, let `stopping.judge` decide whether to end there, and if not propose the next ones."""
     params, take_back = jax.vjp(partial(constraints.mend, model.constraints), run.params)
-    walk = _walk(model, solver, params, data, weights)
+    walk = _walk(model, solver, params, run.memory, data, weights)
     slope = take_back(walk.slope)[0] if model.expected_log_joint else ()
     count = observations(model, data, weights)
     gain = _gain_along(run, slope)
@@ -207,6 +209,7 @@ def advance(model: Model, solver: Solver, run: Run, data: PyTree, weights: Array
         status=status,
         held=jnp.where(running, walk.taken.held, result_held),
         previous_held=result_held,
+        memory=walk.taken.memory,
     )
 
 
@@ -244,7 +247,7 @@ def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyT
         return after, history.at[run.num_steps].set(recorded(run, after))
 
     check_steps(model, params, data, weights)
-    run = start_run(model, params, weights)
+    run = start_run(model, solver, params, weights)
     history = jnp.full(max_steps + 1, jnp.nan, weights.dtype)
     run, history = lax.while_loop(lambda carry: carry[0].status == Status.RUNNING, body, (run, history))
     return finish(model, run, history, data, weights, tol)

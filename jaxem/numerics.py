@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any
 
 import jax
@@ -34,9 +34,25 @@ def weighted_log(weight: Array, p: Array) -> Array:
     return jnp.where(some, weight * jnp.log(jnp.where(some, p, 1)), 0)
 
 
+def log_share(p: Array) -> Array:
+    """Return log p, and -inf without a slope where p is zero: what is absent changes nothing."""
+    some = p > 0
+    return jnp.where(some, jnp.log(jnp.where(some, p, 1)), jnp.where(p == 0, -jnp.inf, jnp.nan))
+
+
 def weighted_sum(weights: Array, values: Array) -> Array:
     """Return Σ_n w_n v_n, in which rows of weight zero are absent whatever their value."""
     return jnp.where(weights > 0, weights * values, 0).sum()
+
+
+def over_first(combine: Callable[[Array, Array], Array], x: Array) -> Array:
+    """Return x (k, …) combined over its first axis, (…), in halves: XLA reduces over it many times as slowly on a CPU."""
+    odd = []
+    while len(x) > 1:
+        half = len(x) // 2
+        odd += [x[-1]] if len(x) % 2 else []
+        x = combine(x[:half], x[half : 2 * half])
+    return reduce(combine, odd, x[0])
 
 
 def normalize(log_joint: Array) -> tuple[Array, Array]:
@@ -45,12 +61,12 @@ def normalize(log_joint: Array) -> tuple[Array, Array]:
     An impossible row has log p = -inf and no responsibilities. One whose log-density is `lowest`, as its squares overflow, has
     log p = -inf too, and keeps its responsibilities.
     """
-    peak = lax.stop_gradient(log_joint.max(0))
+    peak = lax.stop_gradient(over_first(jnp.maximum, log_joint))
     peak = jnp.where(peak == -jnp.inf, 0, peak)
     below = log_joint - peak[None]
     below = below - lax.stop_gradient(jnp.maximum(below, 0))  # a fused log_joint may be rounded otherwise than its peak
     scaled = jnp.exp(below)
-    total = scaled.sum(0)
+    total = over_first(jnp.add, scaled)
     possible = total != 0
     divisor = jnp.where(possible, total, 1)
     log_prob = peak + jnp.log(divisor)

@@ -204,7 +204,7 @@ def race(
         return _work(step, problem, queue, to_run, limit, per_group), turn + 1
 
     def begin(params: PyTree, group: Array) -> Run:
-        return start_run(model, params, problem.of(group)[1])
+        return start_run(model, solver, params, problem.of(group)[1])
 
     def end(run: Run, history: Array, group: Array) -> Fit:
         return finish(model, run, history, *problem.of(group), tol)

@@ -11,8 +11,12 @@ from jax import Array, lax
 from jaxem.arrays import as_params, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks, observations_per_row
 from jaxem.boundary import as_key, check_data, check_params
-from jaxem.fitting import Fit, check_control
+from jaxem.components import any_alike
+from jaxem.faces import face_of
+from jaxem.fitting import Fit, check_control, fit
+from jaxem.information import rows_of_fit, widest
 from jaxem.model import Model, PyTree, require
+from jaxem.polishing import beyond_saddle
 from jaxem.race import Course, Problem, race, random_start
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
@@ -67,13 +71,17 @@ def num_reached(restarts: Restarts) -> int:
     >>> jaxem.num_reached(jaxem.fit_restarts(model, 0, x, num_restarts=8, num_continued=8))
     8
     """
-    fits = restarts.fits
-    return int(have_reached(restarts.best.height, fits.status, fits.height).sum())
+    return int(_reached(restarts.best, restarts.fits).sum())
 
 
 def have_reached(best: Array, status: Array, height: Array) -> Array:
     """Tell which fits ended CONVERGED as high as `best`, by log-likelihood + log_prior."""
     return (status == Status.CONVERGED) & (height >= best - same_maximum(best))
+
+
+@jax.jit
+def _reached(best: Fit, fits: Fit) -> Array:
+    return have_reached(best.height, fits.status, fits.height)
 
 
 def same_maximum(height: Array) -> Array:
@@ -104,7 +112,7 @@ def fit_restarts(
     The `num_continued` starts that stand highest after their short runs go on until they end as in `fit`; the others end as
     NOT_CONTINUED. None continues a quarter of them; `num_continued=num_restarts` runs all to convergence. Starts that are
     not finite, or held by a constraint against collapse, do not win while another can: should all that go on end so, the
-    next most promising go on as well.
+    next most promising go on as well. Where two components of the best are alike and it is a saddle, it is left (`escape`).
     Short runs first are the em-EM strategy of Biernacki, Celeux & Govaert (2003), §3.2. Fifty steps of SQUAREM tell which start
     climbs highest, and twenty of EM do not where clusters overlap; `solver=em()` takes plain steps all the same.
 
@@ -129,7 +137,20 @@ def fit_restarts(
     lanes = default_num_lanes(model, data) if num_lanes is None else num_lanes
     num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories)
     in_blocks = by_default_in_blocks(model, data)
-    return _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
+    found = _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
+    beyond = None if is_traced(found) else _beyond(model, found.best, data, weights)
+    if beyond is None:
+        return found
+    return found._replace(best=fit(model, beyond, data, weights, solver=solver, tol=tol, max_steps=max_steps))
+
+
+def _beyond(model: Model, best: Fit, data: PyTree, weights: Array) -> PyTree:
+    """Return params beyond the saddle that a fit with two components alike has ended at; None where it is none."""
+    if Status(int(best.status)) != Status.CONVERGED or not any_alike(model.constraints, best.params):
+        return None
+    rows = rows_of_fit(model, data, weights)
+    higher = beyond_saddle(model, face_of(model, widest(best.params), rows), rows)
+    return None if higher is None else jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), higher, best.params)
 
 
 def plan(

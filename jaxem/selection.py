@@ -12,7 +12,7 @@ from jax import Array, lax
 from jaxem.arrays import at_least_one
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data
-from jaxem.constraints import Constraint, each
+from jaxem.components import rearrange
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import Mixture, mixture, seeded
@@ -109,12 +109,6 @@ def _search_counts(
 def _of_count(model: Model, found: tuple[Fit, Array, Array], place: int, count: int) -> Restarts:
     """Return the search among `count` components, without those that are absent; by NumPy, which compiles nothing."""
     fits = jax.tree.map(lambda leaf: leaf[place], found[0])
-
-    def present(constraint: Constraint, leaf: Any) -> Any:
-        for axis in constraint.component_axes:
-            leaf = leaf.take(np.arange(count), axis + 1)
-        return leaf
-
-    fits = fits._replace(params=each(present, model.constraints, fits.params))
+    fits = fits._replace(params=rearrange(model.constraints, fits.params, np.arange(count), behind=1))
     best = jax.tree.map(lambda leaf: leaf[found[1][place]], fits)
     return Restarts(*jax.device_put((best, fits, found[2])))

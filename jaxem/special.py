@@ -30,8 +30,8 @@ def artanh_series(dtype: Any) -> tuple[float, ...]:
     return tuple(1 / (2 * j + 3) for j in range(15 if dtype == jnp.float64 else 6))
 
 
-def excess(delta: Array, ratio: Array) -> Array:
-    """Return r - 1 - log r ≥ 0 elementwise, from r > 0 and δ = r - 1, each right to its own last digits.
+def excess(delta: Array, ratio: Array, log_ratio: Array | None = None) -> Array:
+    """Return r - 1 - log r ≥ 0 elementwise, from r > 0 and δ = r - 1, each right to its own last digits; log r if at hand.
 
     With v = δ/(1 + r), where |v| ≤ 1/3, it is δ v - 2 v³ (1/3 + v²/5 + v⁴/7 + ...).
     """
@@ -39,7 +39,7 @@ def excess(delta: Array, ratio: Array) -> Array:
     square = v * v
     close = square <= 1 / 9
     near = v * (delta - 2 * square * polynomial(artanh_series(v.dtype), square))
-    return jnp.where(close, near, delta - jnp.log(jnp.where(close, 1, ratio)))
+    return jnp.where(close, near, delta - (jnp.log(jnp.where(close, 1, ratio)) if log_ratio is None else log_ratio))
 
 
 def _shifted(z: Array) -> tuple[Array, Array, Array]:

@@ -82,7 +82,7 @@ def plain_sources(p, num_steps):
     return np.array(values), last
 
 
-@pytest.mark.parametrize("solver", [jaxem.em(), jaxem.squarem()], ids=["em", "squarem"])
+@pytest.mark.parametrize("solver", [jaxem.em(), jaxem.squarem(), jaxem.anderson()], ids=["em", "squarem", "anderson"])
 def test_a_fit_under_a_dirichlet_prior_ends_where_a_plain_loop_does(solver):
     values, expected = plain_sources(np.array([0.9, 0.1]), 400)
     fit = jaxem.fit(known_sources(), np.array([0.9, 0.1]), SYMBOLS, solver=solver)

@@ -50,7 +50,7 @@ class GammaStats(NamedTuple):
 
 
 class Positives(NamedTuple):
-    """Numbers > 0 that have been looked at, (n, *event), and the sum of the logarithms of each row, (n,)."""
+    """Numbers > 0 that have been looked at, and their logarithms: (n, *event)."""
 
     x: Array
     log_x: Array
@@ -74,11 +74,12 @@ def gamma() -> Family:
 
     def evaluate(params: Gamma, x: Positives) -> tuple[Array, Callable[[Array], GammaStats]]:
         mean = params.shape / params.rate
-        shape, centre = (independent.columns(leaf)[:, :, None] for leaf in (params.shape, mean))
-        check_width(x.x, shape.shape[1], "shape")
-        rows = independent.columns(x.x).T[None]
-        shift = (rows - centre) / centre
-        deviance = excess(shift, rows / centre)
+        check_width(x.x, independent.columns(mean).shape[1], "shape")
+        shape, centre = params.shape.reshape(-1, 1), mean.reshape(-1, 1)
+        rows, log_rows = (jnp.tile(independent.columns(leaf).T, (mean.shape[0], 1)) for leaf in x)
+        most = jnp.finfo(rows.dtype).max ** 0.5  # a row of no density has finite statistics
+        shift, log_row = jnp.minimum((rows - centre) / centre, most), independent.columns(x.log_x).sum(1)
+        deviance = excess(shift, jnp.minimum(rows / centre, most), log_rows - jnp.log(centre))
 
         def statistics(responsibilities: Array) -> GammaStats:
             counts = responsibilities.sum(0)
@@ -87,10 +88,11 @@ def gamma() -> Family:
                 along(counts, mean) * mean,
                 weighed(responsibilities, shift, mean),
                 weighed(responsibilities, deviance, mean),
-                weighted_sum(responsibilities.sum(1), x.log_x),
+                weighted_sum(responsibilities.sum(1), log_row),
             )
 
-        return (_peak(shape) - shape * deviance).sum(1).T - x.log_x[:, None], statistics
+        log_prob = (_peak(shape) - shape * deviance).reshape(mean.shape[0], -1, rows.shape[1])
+        return log_prob.sum(1).T - log_row[:, None], statistics
 
     def init(x: Positives, responsibilities: Array) -> Gamma:
         """The M-step from the responsibilities and one row more, the mean of all: so no shape is held unless all are equal."""
@@ -148,4 +150,4 @@ def _prepare(data: Any, weights: Array | None) -> Positives:
     if isinstance(data, Positives):
         return data
     x = checked(data)
-    return Positives(x, jnp.log(independent.columns(x)).sum(1))
+    return Positives(x, jnp.log(x))

@@ -44,8 +44,13 @@ def along(counts: Array, like: Array) -> Array:
 
 
 def weighed(responsibilities: Array, values: Array, like: Array) -> Array:
-    """Return Σ_n r_nk v_kjn from values (k, d, n), in the shape (k, *event) of `like`."""
-    return (responsibilities.T[:, None, :] * values).sum(2).reshape(like.shape)
+    """Return Σ_n r_nk v_kjn from values (k, d, n) or (k d, n), in the shape (k, *event) of `like`.
+
+    Over (k d, n), in which XLA's CPU sums ten times as fast as in (k, 1, n).
+    """
+    each = values.reshape(-1, values.shape[-1])
+    shares = jnp.repeat(responsibilities.T, each.shape[0] // responsibilities.shape[1], axis=0)
+    return (shares * each).sum(1).reshape(like.shape)
 
 
 def with_mean_row(responsibilities: Array) -> Array:

@@ -16,7 +16,7 @@ from jaxem.families.priors import log_dirichlet, updated
 from jaxem.families.subsets import shares_of_fits
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
-from jaxem.numerics import normalize, weighted_log
+from jaxem.numerics import log_share, normalize, weighted_log
 from jaxem.trees import Gated, map_rows, num_rows
 
 
@@ -89,7 +89,7 @@ def _mixture(
     def labels(weights: PyTree, covariates: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
         """Return log π (k, n) or (k, 1), and the function that takes responsibilities (n, k) to the gate's statistics."""
         if gate is None:
-            return jnp.log(weights)[:, None], lambda responsibilities: ()
+            return log_share(weights)[:, None], lambda responsibilities: ()
         log_prob, statistics = gate.evaluate(weights, covariates)
         return log_prob.T, statistics
 

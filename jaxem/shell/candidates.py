@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxem import constraints, families
-from jaxem.components import take
+from jaxem.components import rearrange
 from jaxem.criteria import bic
 from jaxem.fitting import Fit
 from jaxem.model import PyTree
@@ -39,8 +38,8 @@ class Candidate(NamedTuple):
 def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.ndarray) -> Candidate:
     """Return what is reported of a search among `num_components`, x (n, d)."""
     model, best = mixture(families.gaussian(covariance), num_components), restarts.best
-    order = np.argsort(-np.asarray(best.params.weights), kind="stable").astype(np.int32)
-    best = best._replace(params=take(model.constraints, best.params, jnp.asarray(order)))
+    params = jax.tree.map(np.asarray, best.params)
+    best = best._replace(params=rearrange(model.constraints, params, np.argsort(-params.weights, kind="stable")))
     status = np.asarray(restarts.fits.status)
     statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
     return Candidate(

@@ -156,6 +156,18 @@ def test_waiting_times_in_tiny_units_are_not_taken_for_zeros_in_float32():
     np.testing.assert_allclose(received, 5e24, rtol=1e-6)
 
 
+def test_gamma_components_take_numbers_of_sixty_decades_in_float32():
+    x = np.float32(10.0 ** np.random.default_rng(0).uniform(-30, 30, 300))
+    model = jaxem.single(families.gamma())
+    fit = jaxem.fit(model, model.init(0, x), x)
+    assert fit.status == Status.CONVERGED
+    mean = x.astype(float).mean()
+    excess = np.log(mean) - np.log(x.astype(float)).mean()
+    shape = scipy.optimize.brentq(lambda a: np.log(a) - scipy.special.digamma(a) - excess, 1e-6, 1e3)
+    np.testing.assert_allclose(fit.params.shape, [shape], rtol=1e-5)
+    np.testing.assert_allclose(fit.params.rate, [shape / mean], rtol=1e-5)
+
+
 def test_a_mixture_of_gammas_ends_where_mixtools_does(reference, table):
     found, x = reference("mixtools_eruptions_gamma_2"), table("eruptions")
     start = {name: np.array(value) for name, value in found["init"].items()}

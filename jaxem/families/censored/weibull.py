@@ -72,12 +72,18 @@ def _ratio(x: Known) -> Array:
     return jnp.where(kind == INTERVAL, jnp.maximum(jnp.log1p(jnp.where(kind == INTERVAL, width / low, 1)), least), 1)
 
 
+def _log_low(params: Weibull, x: Known) -> Array:
+    """Return log of the lower end over the scale, (k, d, n)."""
+    ratio = log_ratio(x.low, jnp.log(x.low), params.scale)
+    return ratio.reshape(*independent.columns(params.scale).shape, -1)
+
+
 def _log_prob(params: Weibull, x: Known) -> Array:
     """Return log p of each row, (k, n)."""
     shape = independent.columns(params.shape)[:, :, None]
     check_width(x.low, shape.shape[1], "shape")
     exact = x.is_exact()
-    row = _Row(shape * log_ratio(x.low, params.scale), shape * _ratio(x), independent.columns(x.kind).T[None])
+    row = _Row(shape * _log_low(params, x), shape * _ratio(x), independent.columns(x.kind).T[None])
     logs = independent.columns(jnp.where(exact, jnp.log(x.low), 0)).sum(1)
     of_shape = jnp.where(row.kind == EXACT, jnp.log(shape), 0 * row.z)  # where nothing is known, what is no number stays none
     return (of_shape + _log_mass(row)).sum(1) - logs[None]
@@ -140,7 +146,7 @@ class _Line(NamedTuple):
 def _line(params: Weibull, stats: CensoredWeibullStats) -> tuple[_Line, Array]:
     """Return rows about the old parameters, and the largest z of each component, (k, d), which y is about."""
     x, shape = stats.rows, independent.columns(params.shape)[:, :, None]
-    z, kind = shape * log_ratio(x.low, params.scale), independent.columns(x.kind).T[None]
+    z, kind = shape * _log_low(params, x), independent.columns(x.kind).T[None]
     some = (stats.responsibilities.T[:, None] > 0) & (kind != UNKNOWN)
     largest = jnp.where(some, z, -jnp.inf).max(2)
     largest = jnp.where(largest > -jnp.inf, largest, 0)

@@ -1,0 +1,243 @@
+"""How far a fit is from the maximum, what it has ended at, and how to go on from there."""
+
+import math
+from enum import IntEnum
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from jaxem.arrays import is_traced
+from jaxem.blocks import by_default_in_blocks
+from jaxem.boundary import check_data, check_params
+from jaxem.charts import Chart, jacobian, params_at
+from jaxem.criteria import check_fit
+from jaxem.faces import Face, face_of, named
+from jaxem.fitting import Fit
+from jaxem.fitting import fit as fitted
+from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
+from jaxem.information import Rows, rows_of_fit, widest
+from jaxem.model import Model, PyTree
+from jaxem.numerics import in_full_precision
+from jaxem.polishing import beyond_saddle, climb, newton_step, way_off
+from jaxem.restarts import SAME
+from jaxem.stopping import Status
+
+MOST_POWERS = 300
+REMAINS = 1e-8  # nats, as in `fit`
+SETTLED = 1e-7  # relative change of an eigenvalue at which power iteration ends
+
+
+class Stationarity(IntEnum):
+    """What a fit has ended at. `.message` says it in a sentence.
+
+    >>> import jaxem
+    >>> print(jaxem.Stationarity.SADDLE.message)
+    a stationary point from which the likelihood rises along some direction: see jaxem.escape.
+    """
+
+    MAXIMUM = 0
+    BOUNDARY = 1
+    UNIDENTIFIED = 2
+    SADDLE = 3
+    NOT_STATIONARY = 4
+
+    @property
+    def message(self) -> str:
+        """What the kind means, in a sentence."""
+        return _MESSAGES[self.value]
+
+
+_MESSAGES = (
+    "a local maximum: curvature is negative in every direction.",
+    "a local maximum among parameters of which some are held on the boundary of their domain.",
+    "a stationary point that is flat along some direction: the data do not tell some parameters apart.",
+    "a stationary point from which the likelihood rises along some direction: see jaxem.escape.",
+    "no stationary point yet: more than the tolerance remains to be gained; see jaxem.polish.",
+)
+
+
+class Certificate(NamedTuple):
+    """What comes back from `certify`.
+
+    kind           a `Stationarity`
+    remaining      nats to the maximum, half the Newton decrement, ½ gᵀ I⁻¹ g
+    distance       the largest distance of any parameter from its value there, in standard errors
+    gradient_norm  |g| in free coordinates
+    rate           the largest eigenvalue of the EM map's derivative: the share of an error that a step leaves
+    condition      of the information scaled to a diagonal of ones; infinite where that is not positive definite
+    unidentified   names of the parameters that the data say nothing of
+    direction      at a saddle, the way in which the log-likelihood rises, like the params; else None
+
+    >>> import jaxem
+    >>> model, x = jaxem.single(jaxem.families.poisson()), [3.0, 1.0, 2.0, 6.0]
+    >>> print(jaxem.certify(model, jaxem.fit(model, model.init(0, x), x), x).kind.name)
+    MAXIMUM
+    """
+
+    kind: Stationarity
+    remaining: float
+    distance: float
+    gradient_norm: float
+    rate: float
+    condition: float
+    unidentified: tuple[str, ...]
+    direction: PyTree = None
+
+    def __repr__(self) -> str:
+        """Return a few lines: the kind in words, and how far it is."""
+        text = f"Certificate: {self.kind.name}, {self.kind.message}\n"
+        text += f"  {self.remaining:.2g} nats remain, no parameter is more than {self.distance:.2g} standard errors off; "
+        text += f"EM leaves {self.rate:.3g} of an error at each step"
+        return text + (f"\n  unidentified: {', '.join(self.unidentified)}" if self.unidentified else "")
+
+
+def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: float = SAME) -> Certificate:
+    """Return what a fit has ended at and how far that is from the maximum, from slope and curvature there.
+
+    With slope g and observed information I = -∂² Σ_n w_n log p(x_n | θ) in free coordinates, where the model has a prior
+    those of the posterior: ½ gᵀ I⁻¹ g nats remain. More than `tol` of them is NOT_STATIONARY; else negative curvature is a
+    SADDLE, none along some direction is UNIDENTIFIED, parameters held on the boundary of their domain are BOUNDARY, and the
+    rest is a MAXIMUM. The rate is that of Dempster, Laird & Rubin (1977), §3, by power iteration of the EM map's derivative;
+    NaN where the M-step has none.
+
+    Raises ValueError for what is no Fit, for data that the model cannot take, and under a trace.
+
+    >>> import jaxem
+    >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
+    >>> start = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
+    >>> found = jaxem.certify(model, jaxem.fit(model, start, *x, max_steps=50), *x)
+    >>> print(found.kind.name, f"{found.remaining:.4f} nats remain")
+    NOT_STATIONARY 0.0628 nats remain
+    """
+    face, rows = _face(model, fit, data, weights, "certify")
+    least = least_curvature(model, face.chart, rows)
+    stride, remaining = newton_step(face.curvature, least)
+    beside = settled(model, face.chart, face.curvature, rows)
+    at = spectrum(np.asarray(beside.information), least)
+    silent = silent_directions(at)
+    slopes = np.asarray(jacobian(model, face.chart))
+    lost = loses(slopes / at.scale, silent)
+    in_blocks = by_default_in_blocks(model, rows.data)
+    descent, direction = way_off(beside, least), None
+    if descent is not None:
+        direction = ravel_pytree(face.chart.params)[1](jnp.asarray(slopes @ descent))
+    return Certificate(
+        kind=_kind(remaining > tol, descent is not None, silent.size > 0, face),
+        remaining=remaining,
+        distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
+        gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
+        rate=float(_rate(in_blocks, face.chart, jnp.asarray(np.linalg.pinv(slopes)), rows.data, rows.weights)),
+        condition=float(at.sizes[-1] / at.sizes[0]) if not silent.size else math.inf,
+        unidentified=named(face.chart.params, lost),
+        direction=direction,
+    )
+
+
+def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
+    """Return a fit that has gone on by Newton's steps until its slope is rounding; never lower.
+
+    Where EM creeps: a few steps, each of which pays one derivative for each free parameter. Parameters on the boundary of
+    their domain, or held by a floor, stay there. `history` is that of these steps. CONVERGED where the slope has come down to
+    rounding or no more than 1e-8 nats remain, else STALLED; a DEGENERATE fit stays one.
+
+    Raises ValueError as `certify` does.
+
+    >>> import jaxem
+    >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
+    >>> start = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
+    >>> fit = jaxem.fit(model, start, *x, max_steps=50)
+    >>> print(f"{jaxem.polish(model, fit, *x).log_likelihood - fit.log_likelihood:.3f}")
+    0.063
+    """
+    face, rows = _face(model, fit, data, weights, "polish")
+    climbed = climb(model, face, rows)
+    num_steps = len(climbed.values) - 1
+    ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
+    status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
+    kept = [Status(int(one.status)) for one in (fit, ended) if one.status in (Status.DEGENERATE, Status.NONFINITE)]
+    return ended._replace(
+        status=jnp.int32(max(kept, default=status)),
+        num_steps=jnp.int32(num_steps),
+        history=jnp.asarray([*climbed.values[:-1], ended.height], ended.log_likelihood.dtype),
+        num_evaluations=jnp.int32(num_steps + 1),
+    )
+
+
+def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
+    """Return a fit from beyond a saddle, along the direction of its most negative curvature; `fit` itself at no saddle.
+
+    Raises ValueError as `certify` does.
+
+    >>> import jaxem
+    >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
+    >>> alike = jaxem.fit(model, jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([2.0, 2.0])), *x)
+    >>> print(f"{jaxem.escape(model, alike, *x).log_likelihood:.2f}")
+    -1989.95
+    """
+    face, rows = _face(model, fit, data, weights, "escape")
+    higher = beyond_saddle(model, face, rows)
+    if higher is None:
+        return fit
+    return fitted(model, _in_dtype_of(fit, higher), data, weights)
+
+
+def _in_dtype_of(fit: Fit, params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), params, fit.params)
+
+
+def _face(model: Model, fit: Fit, data: PyTree, weights: Any, asked: str) -> tuple[Face, Rows]:
+    """Return the active face at a fit and the rows it is of, in double precision where that is on."""
+    params = check_fit(fit).params
+    if is_traced(params, data, weights):
+        raise ValueError(f"{asked} looks at values: call it outside jit and vmap.")
+    data, weights = check_data(model, data, weights, padded=True)
+    rows = rows_of_fit(model, data, weights)
+    params = widest(check_params(model, params, data, weights))
+    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows
+
+
+def _kind(going: bool, falls: bool, silent: bool, face: Face) -> Stationarity:
+    found = (
+        (going, Stationarity.NOT_STATIONARY),
+        (falls, Stationarity.SADDLE),
+        (silent, Stationarity.UNIDENTIFIED),
+        (bool(face.boundary), Stationarity.BOUNDARY),
+    )
+    return next((kind for holds, kind in found if holds), Stationarity.MAXIMUM)
+
+
+def _distance(slopes: np.ndarray, stride: np.ndarray, covariance: np.ndarray, known: np.ndarray) -> float:
+    """Return the largest of |Δθ| / standard error over the parameters that have one."""
+    variances = np.einsum("pq,qr,pr->p", slopes, covariance, slopes)
+    told = known & (variances > 0)
+    return float((np.abs(slopes @ stride)[told] / np.sqrt(variances[told])).max(initial=0))
+
+
+@partial(jax.jit, static_argnums=0)
+@in_full_precision
+def _rate(model: Model, chart: Chart, back: Array, data: PyTree, weights: Array) -> Array:
+    """Return the largest eigenvalue of the EM map's derivative in the chart; `back` (q, p) leads from params into it."""
+
+    def em(place: Array) -> Array:
+        params = params_at(model.constraints, chart, place)
+        return back @ ravel_pytree(model.m_step(params, model.e_step(params, data, weights)[0]))[0]
+
+    def power(run: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step, direction, rate, _ = run
+        image = jax.jvp(em, (chart.place,), (direction,))[1]
+        size = jnp.sqrt((image**2).sum())
+        return step + 1, image / jnp.where(size > 0, size, 1), size, rate
+
+    def goes_on(run: tuple[Array, Array, Array, Array]) -> Array:
+        step, _, rate, before = run
+        return (step < MOST_POWERS) & (jnp.abs(rate - before) > SETTLED * rate)
+
+    start = jax.random.normal(jax.random.key(0), chart.place.shape, chart.place.dtype)
+    one = jnp.ones((), start.dtype)
+    begun = jnp.int32(0), start / jnp.sqrt((start**2).sum()), one, -one
+    return lax.while_loop(goes_on, power, begun)[2]

@@ -1,0 +1,126 @@
+"""The active face: which parameters a fit has left on the boundary of their domain, where they are held.
+
+Zeros in probabilities are a usual end of EM, which nears some of them forever; so what is within reach of its bound, and can
+be put there without a loss of log-likelihood, lies on it. Covariances that a floor holds against collapse are held too.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxem.charts import Chart, always_zero, chart_about, entries_of, names_of, on_bounds
+from jaxem.constraints import Constraint, each
+from jaxem.information import Curvature, Rows, curvature, log_likelihood
+from jaxem.model import Model, PyTree
+
+NEAR = 1e-5  # how near to a bound an entry is put there to see what that costs: in shares of one, or of the range or scale
+NOISE = 64.0  # ulps of a log-likelihood within which it is the same
+PUSHED = 1e-3  # nats that a Newton step in one coordinate would gain beyond a floor which holds it
+
+
+class Face(NamedTuple):
+    """A fit's free coordinates, the curvature there, and the names of the parameters held on the boundary."""
+
+    chart: Chart
+    curvature: Curvature
+    boundary: tuple[str, ...]
+
+
+def face_of(model: Model, params: PyTree, rows: Rows, floored: bool = False) -> Face:
+    """Return the active face at params, which a floor holds or not; values are looked at."""
+    held = jax.tree.map(np.logical_or, on_bounds(model.constraints, params), _within_reach(model, params, rows))
+    chart, curved = _about(model, params, held, rows)
+    if floored:
+        held = jax.tree.map(np.logical_or, held, entries_of(model.constraints, chart, _pushed(curved)))
+        chart, curved = _about(model, params, held, rows)
+    told = jax.tree.map(lambda some, always: some & ~always, held, always_zero(model.constraints, params))
+    return Face(chart, curved, named(params, told))
+
+
+def named(params: PyTree, marked: PyTree) -> tuple[str, ...]:
+    """Return the names of the entries that booleans shaped like params mark."""
+    marks = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(marked)])
+    return tuple(name for name, mark in zip(names_of(params), marks, strict=True) if mark)
+
+
+def _about(model: Model, params: PyTree, held: PyTree, rows: Rows) -> tuple[Chart, Curvature]:
+    """Return the chart and the curvature, where zeros have none with them lifted off zero by the least that can be squared.
+
+    Raises ValueError where there is none at all.
+    """
+    chart = chart_about(model.constraints, params, held)
+    curved = curvature(model, chart, rows)
+    if np.isfinite(np.asarray(curved.information)).all():
+        return chart, curved
+    chart = chart._replace(params=jax.tree.map(_lifted, params, held))
+    curved = curvature(model, chart, rows)
+    if not np.isfinite(np.asarray(curved.information)).all():
+        raise ValueError("fit has params where the log-likelihood has no second derivatives: they are not finite.")
+    return chart, curved
+
+
+def _lifted(x: Array, held: np.ndarray) -> Array:
+    least = 2 * math.sqrt(jnp.finfo(x.dtype).tiny)
+    return jnp.where((x == 0) & held, least, x)
+
+
+def _pushed(curved: Curvature) -> np.ndarray:
+    """Tell along which coordinates the log-likelihood rises yet, as where a floor is in its way."""
+    slope, size = np.asarray(curved.slope), np.abs(np.diag(np.asarray(curved.information)))
+    return slope**2 > 2 * PUSHED * size
+
+
+def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
+    """Tell which entries near a bound may as well lie on it: all at once if that costs nothing, else each by itself."""
+    close = each(_close, model.constraints, params)
+    leaves, structure = jax.tree.flatten(close)
+    if not any(leaf.any() for leaf in leaves):
+        return close
+    here, there = _height(model, params, rows), _height(model, _put(model, params, close), rows)
+    if _no_lower(there, here):
+        return close
+    found = [np.zeros_like(leaf) for leaf in leaves]
+    for number, leaf in enumerate(leaves):
+        for place in np.argwhere(leaf):
+            one = [np.zeros_like(other) for other in leaves]
+            one[number][tuple(place)] = True
+            found[number][tuple(place)] = _no_lower(
+                _height(model, _put(model, params, jax.tree.unflatten(structure, one)), rows), here
+            )
+    return jax.tree.unflatten(structure, found)
+
+
+def _no_lower(there: np.ndarray, here: np.ndarray) -> bool:
+    return bool(np.isfinite(there) and there >= here - NOISE * np.finfo(there.dtype).eps * abs(here))
+
+
+def _height(model: Model, params: PyTree, rows: Rows) -> np.ndarray:
+    value = log_likelihood(model, params, rows)
+    return np.asarray(value + model.log_prior(params) if model.log_prior else value)
+
+
+def _bounds(domain: Constraint) -> tuple[float, float]:
+    return (0.0, np.inf) if domain.shares else domain.bounds or (-np.inf, np.inf)
+
+
+def _close(domain: Constraint, x: Array) -> np.ndarray:
+    values, (low, high) = np.asarray(x), _bounds(domain)
+    size = 1.0 if domain.shares else high - low if np.isfinite(high - low) else np.abs(values).max(initial=0)
+    return ((values > low) & (values - low < NEAR * size)) | ((values < high) & (high - values < NEAR * size))
+
+
+def _put(model: Model, params: PyTree, close: PyTree) -> PyTree:
+    """Return params with some entries on the bound that is near."""
+
+    def put(domain: Constraint, x: Array, close: np.ndarray) -> Array:
+        low, high = _bounds(domain)
+        if not close.any():
+            return x
+        moved = jnp.where(close, jnp.where(x - low <= high - x, low, high).astype(x.dtype), x)
+        return domain.mend(moved)
+
+    return each(put, model.constraints, params, close)

@@ -1,0 +1,97 @@
+"""Newton's steps to the stationary point beside parameters, and the way off a saddle.
+
+In the free coordinates of the active face, scaled to curvature one along each; a step never lowers log-likelihood + log_prior.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxem.charts import Chart, params_at
+from jaxem.faces import Face
+from jaxem.identified import least_curvature, least_size, settled, spectrum
+from jaxem.information import Curvature, Rows, curvature, log_likelihood
+from jaxem.model import Model, PyTree
+
+MOST_STEPS = 50
+MOST_HALVINGS = 30
+ROUNDING = 64.0  # ulps of a value within which two may be the same, and of a slope, in standard errors, that are none
+STRIDES = 2.0 ** np.arange(-6, 5)  # off a saddle, in units of its curvature
+
+
+class Climb(NamedTuple):
+    """Where Newton's steps led, the values on the way there, and what was left to be gained, in nats."""
+
+    params: PyTree
+    values: tuple[float, ...]
+    remaining: float
+
+
+def newton_step(curved: Curvature, least: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the step (q,) to where a quadratic of this slope and of these sizes of curvature is highest, and its gain.
+
+    `least` (q,) is what is little curvature in each coordinate.
+    """
+    at = spectrum(np.asarray(curved.information), least)
+    push, sizes = at.vectors.T @ (np.asarray(curved.slope) / at.scale), np.maximum(np.abs(at.sizes), least_size(at))
+    return at.vectors @ (push / sizes) / at.scale, float(0.5 * (push**2 / sizes).sum())
+
+
+def height(model: Model, params: PyTree, rows: Rows) -> float:
+    """Return log-likelihood + log_prior."""
+    return float(log_likelihood(model, params, rows) + (model.log_prior(params) if model.log_prior else 0))
+
+
+def climb(model: Model, face: Face, rows: Rows) -> Climb:
+    """Take Newton's steps, each shortened until it does not go down, until the slope is rounding or no step is left."""
+    chart, curved, values = face.chart, face.curvature, [float(face.curvature.value)]
+    eps, least = float(np.finfo(np.asarray(curved.value).dtype).eps), least_curvature(model, chart, rows)
+    for _ in range(MOST_STEPS):
+        if newton_step(curved, least)[1] <= (ROUNDING * eps) ** 2 * (abs(values[-1]) + 1):
+            break
+        there = _forward(model, chart, curved, least, rows)
+        if there is None:
+            break
+        chart, curved = there
+        values.append(float(curved.value))
+    return Climb(params_at(model.constraints, chart, chart.place), tuple(values), newton_step(curved, least)[1])
+
+
+def _forward(model: Model, chart: Chart, curved: Curvature, least: np.ndarray, rows: Rows) -> tuple[Chart, Curvature] | None:
+    """Return where the longest sound part of Newton's step leads; None where there is none.
+
+    Values within rounding of each other tell nothing: then what remains to be gained must shrink by half.
+    """
+    (stride, remaining), value, length = newton_step(curved, least), float(curved.value), 1.0
+    noise = ROUNDING * float(np.finfo(stride.dtype).eps) * (abs(value) + 1)
+    for _ in range(MOST_HALVINGS):
+        there = chart._replace(place=chart.place + (length * stride).astype(stride.dtype))
+        found = curvature(model, there, rows)
+        if np.isfinite(np.asarray(found.information)).all():
+            rises = float(found.value) > value + noise
+            if rises or (float(found.value) >= value - noise and newton_step(found, least)[1] < remaining / 2):
+                return there, found
+        length /= 2
+    return None
+
+
+def way_off(curved: Curvature, least: np.ndarray) -> np.ndarray | None:
+    """Return the direction (q,) in which a saddle bends up most, in units of that curvature; None where it is no saddle."""
+    at = spectrum(np.asarray(curved.information), least)
+    if not at.sizes.size or at.sizes[0] >= -least_size(at):
+        return None
+    return at.vectors[:, 0] / at.scale / np.sqrt(-at.sizes[0])
+
+
+def beyond_saddle(model: Model, face: Face, rows: Rows) -> PyTree | None:
+    """Return the highest params met along the way off a saddle; None where it is none."""
+    direction = way_off(settled(model, face.chart, face.curvature, rows), least_curvature(model, face.chart, rows))
+    if direction is None:
+        return None
+    strides = np.concatenate([-STRIDES, STRIDES])
+    met = [
+        params_at(model.constraints, face.chart, face.chart.place + (t * direction).astype(direction.dtype)) for t in strides
+    ]
+    heights = np.array([height(model, some, rows) for some in met])
+    best = int(np.argmax(np.where(np.isfinite(heights), heights, -np.inf)))
+    return met[best] if heights[best] > float(face.curvature.value) else None

@@ -1,0 +1,114 @@
+"""Certificates against closed forms, the fits' own trajectories, and likelihoods known to be flat or saddles somewhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import Stationarity, Status, families
+
+POISSONS = jaxem.mixture(families.poisson(), 2)
+DEATHS = jaxem.datasets.london_times_deaths()
+START = jaxem.Mixture(np.array([0.5, 0.5]), families.Poisson(np.array([1.0, 3.0])))
+ALIKE = jaxem.Mixture(np.array([0.5, 0.5]), families.Poisson(np.array([2.0, 2.0])))
+MAXIMUM = -1989.945859883
+
+
+def test_fifty_steps_on_the_london_times_leave_what_the_maximum_says_remains():
+    fit = jaxem.fit(POISSONS, START, *DEATHS, max_steps=50)
+    found = jaxem.certify(POISSONS, fit, *DEATHS)
+    assert found.kind == Stationarity.NOT_STATIONARY
+    np.testing.assert_allclose(found.remaining, 0.0628, atol=5e-5)
+    np.testing.assert_allclose(found.remaining, MAXIMUM - fit.log_likelihood, rtol=0.01)
+    assert "see jaxem.polish" in repr(found)
+
+
+def test_distance_and_what_remains_of_a_single_rate_are_those_in_closed_form():
+    x, rate = np.array([3.0, 1.0, 2.0, 6.0]), 2.8
+    model = jaxem.single(families.poisson())
+    fit = jaxem.fit(model, families.Poisson(np.array([rate])), x, max_steps=0)
+    found = jaxem.certify(model, fit, x)
+    slope, information = x.sum() - x.size * rate, x.size * rate  # in the logarithm of the rate
+    np.testing.assert_allclose(found.gradient_norm, slope, rtol=1e-12)
+    np.testing.assert_allclose(found.remaining, slope**2 / information / 2, rtol=1e-12)
+    np.testing.assert_allclose(found.distance, slope / np.sqrt(information), rtol=1e-12)
+    assert jaxem.certify(model, fit, x, tol=1.0).kind == Stationarity.MAXIMUM
+    np.testing.assert_allclose(found.rate, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["full", "spherical"])
+def test_the_rate_is_that_at_which_gains_of_a_fit_shrink(form):
+    x, model = jaxem.datasets.faithful(), jaxem.mixture(families.gaussian(form), 2)
+    fit = jaxem.fit(model, model.init(1, x), x)
+    gains = np.diff(fit.history[: fit.num_steps + 1])
+    found = jaxem.certify(model, fit, x)
+    assert (found.kind, found.direction, found.unidentified) == (Stationarity.MAXIMUM, None, ())
+    np.testing.assert_allclose(found.rate, np.sqrt(gains[-3] / gains[-4]), rtol=2e-2)
+    assert found.distance < 1e-3
+
+
+def test_a_polished_fit_is_at_the_maximum_and_its_slope_is_rounding():
+    fit = jaxem.fit(POISSONS, START, *DEATHS, max_steps=50)
+    polished = jaxem.polish(POISSONS, fit, *DEATHS)
+    assert polished.status == Status.CONVERGED
+    assert abs(polished.log_likelihood - MAXIMUM) < 1e-8
+    assert np.diff(polished.history).min() > -1e-11
+    assert polished.num_steps <= 8
+    certificate = jaxem.certify(POISSONS, polished, *DEATHS)
+    assert certificate.kind == Stationarity.MAXIMUM
+    assert certificate.gradient_norm < 1e-9
+
+
+def test_two_components_alike_are_a_saddle_which_is_left_for_the_maximum():
+    fit = jaxem.fit(POISSONS, ALIKE, *DEATHS)
+    found = jaxem.certify(POISSONS, fit, *DEATHS)
+    assert found.kind == Stationarity.SADDLE
+    assert found.rate > 1
+    moved = jax.tree.map(lambda leaf, way: leaf + 0.1 * way, fit.params, found.direction)
+    assert POISSONS.e_step(moved, *map(jnp.asarray, DEATHS))[1] > fit.log_likelihood
+    escaped = jaxem.escape(POISSONS, fit, *DEATHS)
+    assert abs(escaped.log_likelihood - MAXIMUM) < 1e-6
+    assert jaxem.escape(POISSONS, escaped, *DEATHS) is escaped
+
+
+def test_a_search_leaves_the_saddle_that_its_best_has_ended_at():
+    starts = jax.tree.map(lambda leaf: leaf[None], ALIKE)
+    search = jaxem.fit_restarts(POISSONS, 0, *DEATHS, starts=starts)
+    assert search.fits.log_likelihood[0] < MAXIMUM - 10
+    assert abs(search.best.log_likelihood - MAXIMUM) < 1e-6
+
+
+def test_what_data_cannot_tell_apart_is_named():
+    model, x = jaxem.mixture(families.bernoulli(), 2), np.array([[0.0], [1.0], [1.0], [0.0], [1.0]])
+    start = jaxem.Mixture(np.array([0.4, 0.6]), families.Bernoulli(np.array([[0.3], [0.7]])))
+    found = jaxem.certify(model, jaxem.fit(model, start, x), x)
+    assert found.kind == Stationarity.UNIDENTIFIED
+    assert found.unidentified == ("weights[0]", "weights[1]", "components.probs[0, 0]", "components.probs[1, 0]")
+    assert found.condition == np.inf
+
+
+def test_a_maximum_among_zeros_is_one_on_the_boundary():
+    model, x = jaxem.single(families.bernoulli()), np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    fit = jaxem.fit(model, model.init(0, x), x)
+    assert jaxem.certify(model, fit, x).kind == Stationarity.BOUNDARY
+
+
+def test_a_fit_in_single_precision_keeps_its_dtype_when_polished():
+    x = jaxem.datasets.faithful().astype(np.float32)
+    model = jaxem.mixture(families.gaussian("diag"), 2)
+    fit = jaxem.fit(model, model.init(1, x), x, max_steps=3)
+    polished = jaxem.polish(model, fit, x)
+    assert polished.params.components.mean.dtype == np.float32
+    expected = jaxem.fit(model, fit.params, x)
+    np.testing.assert_allclose(polished.params.components.mean, expected.params.components.mean, rtol=1e-4)
+    assert polished.log_likelihood >= fit.log_likelihood
+
+
+@pytest.mark.parametrize("look", [jaxem.certify, jaxem.polish, jaxem.escape])
+def test_what_is_no_fit_is_refused_and_so_is_a_trace(look):
+    with pytest.raises(ValueError, match="fit must be a Fit, got Mixture"):
+        look(POISSONS, START, *DEATHS)
+    fit = jaxem.fit(POISSONS, START, *DEATHS, max_steps=1)
+    with pytest.raises(ValueError, match="call it outside jit and vmap"):
+        jax.jit(lambda weights: look(POISSONS, fit, DEATHS[0], weights).remaining)(jnp.asarray(DEATHS[1]))

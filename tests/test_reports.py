@@ -1,0 +1,46 @@
+"""A fit in words and columns, and the criterion that charges for overlap, counted by hand."""
+
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import families
+from jaxem.families import Poisson
+
+X, WEIGHTS = np.array([0.0, 1.0, 2.0, 5.0, 9.0, 12.0]), np.array([3.0, 2.0, 0.0, 1.0, 2.0, 1.0])
+MODEL = jaxem.mixture(families.poisson(), 2)
+
+
+def fitted():
+    return jaxem.fit(MODEL, jaxem.Mixture([0.5, 0.5], Poisson([1.0, 9.0])), X, WEIGHTS)
+
+
+def test_the_classification_likelihood_charges_for_rows_that_could_be_elsewhere():
+    fit = fitted()
+    rates, shares = np.asarray(fit.params.components.rate), np.asarray(fit.params.weights)
+    joint = shares * np.exp(-rates) * rates ** X[:, None]
+    most = (joint / joint.sum(1, keepdims=True)).max(1)
+    expected = jaxem.bic(MODEL, fit, X, WEIGHTS) - 2 * WEIGHTS @ np.log(most)
+    np.testing.assert_allclose(jaxem.icl(MODEL, fit, X, WEIGHTS), expected, rtol=1e-12)
+
+
+def test_a_summary_sets_components_side_by_side_with_their_errors():
+    fit = fitted()
+    errors = fit.params._replace(components=Poisson(np.array([0.123, np.nan])))
+    text = jaxem.summary(MODEL, fit, X, errors, WEIGHTS)
+    lines = text.splitlines()
+    (first, second), (light, heavy) = fit.params.components.rate, fit.params.weights
+    assert lines[0].startswith("mixture(poisson(), 2): CONVERGED")
+    assert lines[1].endswith("3 free parameters, 9 observations")
+    assert lines[-1].split() == ["components.rate", f"{first:.2f}", "±", "0.12", f"{second:.5g}"]
+    assert lines[-2].split() == ["weights", f"{light:.2f}", "±", f"{light:.2f}", f"{heavy:.2f}", "±", f"{heavy:.2f}"]
+    with pytest.raises(ValueError, match="errors must be"):
+        jaxem.summary(MODEL, fit, X, {"rate": 1.0})
+
+
+def test_what_all_components_have_in_common_stands_below():
+    x = jaxem.datasets.faithful()
+    model = jaxem.mixture(families.gaussian("tied"), 2)
+    lines = jaxem.summary(model, jaxem.fit(model, model.init(0, x), x), x).splitlines()
+    assert [line.split()[0] for line in lines[4:8]] == ["parameter", "weights", "components.mean[0]", "components.mean[1]"]
+    assert [line.split()[:2] for line in lines[9:11]] == [["of", "all"], ["components.covariance[0,", "0]"]]
