@@ -318,4 +318,5 @@ def fit(
     max_steps = check_control(solver, tol, max_steps)
     data, weights = check_data(model, data, weights, padded=True)
     params = check_params(model, params, data, weights)
-    return _compiled(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, jnp.asarray(tol, weights.dtype))
+    tolerance = jnp.asarray(tol, weights.dtype)
+    return _compiled(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, tolerance)

@@ -118,7 +118,7 @@ def codes(dtype):
 
 
 def without(data, column, value):
-    return data.at[:, column].set(value)
+    return jnp.asarray(np.where(np.arange(data.shape[1]) == column, value, data), data.dtype)
 
 
 def mixed(dtype):
@@ -140,7 +140,7 @@ def holed(data, share=0.25):
     values = np.asarray(data)
     mask = np.random.default_rng(8).random(values.shape) > share
     mask[0], mask[5] = True, False
-    return families.Observed(jnp.where(mask, values, np.roll(values, 1, 0)), jnp.asarray(mask))
+    return families.Observed(jnp.asarray(np.where(mask, values, np.roll(values, 1, 0))), jnp.asarray(mask))
 
 
 def measured_with_holes(dtype):
@@ -336,7 +336,7 @@ def labelled(family, labels, num_components, dtypes=BOTH, rows=mixed):
 
 
 def gated(dtype):
-    data = families.Gated(jnp.arange(ROWS) % 3, two_clusters(2, dtype))
+    data = families.Gated(jnp.asarray(np.arange(ROWS) % 3), two_clusters(2, dtype))
     return drawn(jaxem.mixture(families.gaussian("diag"), 2, gate=group_gate(3)), data)
 
 
@@ -528,7 +528,7 @@ COMBINED = {
 
 
 def linkage_row(dtype):
-    return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
+    return linkage(), jnp.asarray(0.5, dtype), jnp.asarray(np.repeat(np.arange(4), [38, 6, 6, 10]))
 
 
 MODELS = {
@@ -653,12 +653,16 @@ def eigen_family(form, dim=3, dtypes=DOUBLE):
 
 
 def gaussian_family(covariance, dim):
-    shapes = {"full": jnp.eye(dim)[None] * jnp.ones((2, 1, 1)), "tied": jnp.eye(dim), "diag": jnp.ones((2, dim))}
+    shapes = {"full": np.stack([np.eye(dim)] * 2), "tied": np.eye(dim), "diag": np.ones((2, dim))}
 
     def build(dtype):
-        mean = jnp.stack([jnp.zeros(dim), jnp.full(dim, 2.5)])
-        params = families.Gaussian(mean, 2 * shapes.get(covariance, jnp.ones(2)))
-        return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
+        mean = np.stack([np.zeros(dim), np.full(dim, 2.5)])
+        params = families.Gaussian(mean, 2 * shapes.get(covariance, np.ones(2)))
+        return (
+            families.gaussian(covariance),
+            jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
+            two_clusters(dim, dtype),
+        )
 
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
 
@@ -729,7 +733,7 @@ FAMILIES = {
         lambda dtype: (bernoulli_with_prior(), families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)), binary(2, dtype))
     ),
     "gate": FamilyRow(
-        lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
+        lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.asarray(np.arange(ROWS) % 3)),
         DOUBLE,
     ),
     "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),

@@ -166,6 +166,7 @@ def _of_each(x: _Measured, responsibilities: Array) -> Array:
     return (responsibilities[:, None] * there[:, :, None]).reshape(-1, responsibilities.shape[1])
 
 
+@jax.jit
 def _filled(leaf: Array, there: Array) -> Array:
     """Return measurements with one that is there in the place of those that are not, whatever stands there."""
     row = jnp.argmax(there[:, 0])
