@@ -143,6 +143,11 @@ def holed(data, share=0.25):
     return families.Observed(jnp.asarray(np.where(mask, values, np.roll(values, 1, 0))), jnp.asarray(mask))
 
 
+def trials_with_holes(dtype):
+    successes, tried = trials(dtype)
+    return families.Trials(holed(successes), tried)
+
+
 def measured_with_holes(dtype):
     values, count = measured(dtype)
     return families.Grouped(holed(values), count)
@@ -592,6 +597,7 @@ MODELS = {
     "weibull, with holes": mixture_of(families.weibull, lambda dtype: holed(positives(2, dtype)), DOUBLE),
     "negative binomial, with holes": mixture_of(families.negative_binomial, lambda dtype: holed(wide_counts(2, dtype)), DOUBLE),
     "categorical, with holes": mixture_of(partial(families.categorical, (2, 4)), lambda dtype: holed(codes(dtype)), DOUBLE),
+    "binomial, with holes": mixture_of(families.binomial, trials_with_holes, DOUBLE),
     "grouped, with holes": mixture_of(lambda: families.grouped(families.gaussian("diag")), measured_with_holes, DOUBLE),
     "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
     "product with holes, some labels known": labelled(mixed_family, known_labels, 2, DOUBLE, mixed_with_holes),
