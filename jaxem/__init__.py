@@ -10,6 +10,9 @@ from jaxem import testing as testing
 from jaxem.blocks import chunked as chunked
 from jaxem.bound import lower_bound as lower_bound
 from jaxem.buckets import exact_shapes as exact_shapes
+from jaxem.certificate import Certificate as Certificate
+from jaxem.certificate import Stationarity as Stationarity
+from jaxem.certificate import certify as certify
 from jaxem.charts import parameter_names as parameter_names
 from jaxem.criteria import aic as aic
 from jaxem.criteria import bic as bic
@@ -54,6 +57,7 @@ from jaxem.trees import Shared as Shared
 __version__ = "0.1.0"
 __all__ = [
     "Bootstrap",
+    "Certificate",
     "Each",
     "Family",
     "Fit",
@@ -63,11 +67,13 @@ __all__ = [
     "Shared",
     "Solver",
     "StandardErrors",
+    "Stationarity",
     "Status",
     "aic",
     "anderson",
     "bic",
     "bootstrap",
+    "certify",
     "chunked",
     "components",
     "conditional",

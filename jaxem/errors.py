@@ -123,8 +123,8 @@ def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) ->
     if method == "sandwich":
         free = free @ np.asarray(squared_scores(model, face.chart, rows)) @ free
     slopes = np.asarray(jacobian(model, face.chart))
-    lost = _loses(slopes / scale, silent)
-    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, _loses(np.diag(1 / scale), silent))
+    lost = loses(slopes / scale, silent)
+    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, loses(np.diag(1 / scale), silent))
     errors = ravel_pytree(face.chart.params)[1](jnp.sqrt(jnp.asarray(np.diag(covariance))))
     return StandardErrors(
         jax.tree.map(lambda leaf: leaf.astype(dtype), errors),
@@ -136,7 +136,7 @@ def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) ->
     )
 
 
-def _loses(slopes: np.ndarray, silent: np.ndarray) -> np.ndarray:
+def loses(slopes: np.ndarray, silent: np.ndarray) -> np.ndarray:
     """Tell which parameters, of slopes (p, q) along scaled coordinates, move in silent directions (q, m)."""
     size = np.sqrt((slopes**2).sum(1))
     return np.sqrt(((slopes @ silent) ** 2).sum(1)) > weight_that_counts(slopes.dtype) * size

@@ -83,6 +83,12 @@ def oakes(model: Model, chart: Chart, rows: Rows) -> Array:
     return _oakes(model, rows.block, chart, rows.data, rows.weights)
 
 
+def complete_information(model: Model, chart: Chart, rows: Rows) -> Array:
+    """Return minus the second derivatives of E_Q[log p(x, z | θ)] + log_prior at the chart's place, Q the posterior there."""
+    require(model, "expected_log_joint")
+    return _complete(model, rows.block, chart, rows.data, rows.weights)
+
+
 def squared_scores(model: Model, chart: Chart, rows: Rows) -> Array:
     """Return Σ_n w_n s_n s_nᵀ, s_n the slope (q,) of a row's log p, weights being frequencies."""
     return _squared_scores(model, rows.block, chart, rows.data, rows.weights)
@@ -211,6 +217,19 @@ def _louis(model: Model, block: int, chart: Chart, data: PyTree, weights: Array)
         return complete - (flat * counts.reshape(1, -1)) @ flat.T
 
     return _over_blocks(model, block, of_rows, chart, data, weights) + _of_prior(model, chart).information
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@in_full_precision
+def _complete(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
+    params = params_at(model.constraints, chart, chart.place)
+    stats = _over_blocks(model, block, lambda *arguments: model.e_step(*arguments)[0], params, data, weights)
+    expected = require(model, "expected_log_joint")
+
+    def height(place: Array) -> Array:
+        return expected(params_at(model.constraints, chart, place), stats)
+
+    return _about(height, chart.place, _all_coordinates(chart))[2] + _of_prior(model, chart).information
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -29,6 +29,7 @@ FLOORS = [
     {"fitting", "starts", "race", "restarts", "each", "selection"},
     {
         "bound",
+        "certificate",
         "charts",
         "criteria",
         "errors",
