@@ -94,6 +94,36 @@ def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
     return jax.tree.unflatten(structure, found)
 
 
+def rises_inside(model: Model, face: Face, rows: Rows) -> bool:
+    """Tell whether the log-likelihood rises where something that lies on its bound is taken a little off it."""
+    params, held = face.chart.params, face.chart.held
+    at_bounds = jax.tree.map(lambda stays, on: np.asarray(stays) & on, held, on_bounds(model.constraints, params))
+    news = jax.tree.map(lambda some, always: some & ~always, at_bounds, always_zero(model.constraints, params))
+    here, leaves = _height(model, params, rows), jax.tree.leaves(news)
+    for number, leaf in enumerate(leaves):
+        for place in np.argwhere(leaf):
+            one = [np.zeros_like(other) for other in leaves]
+            one[number][tuple(place)] = True
+            there = _height(model, _taken_off(model, params, jax.tree.unflatten(jax.tree.structure(params), one)), rows)
+            if there > here + NOISE * np.finfo(here.dtype).eps * abs(here):
+                return True
+    return False
+
+
+def _taken_off(model: Model, params: PyTree, marked: PyTree) -> PyTree:
+    """Return params with the marked entries inside by what is near a bound."""
+
+    def off(domain: Constraint, x: Array, marked: np.ndarray) -> Array:
+        low, high = _bounds(domain)
+        if not marked.any():
+            return x
+        size = 1.0 if domain.shares else high - low if np.isfinite(high - low) else float(jnp.abs(x).max()) or 1.0
+        inside = jnp.where(x - low <= high - x, low + NEAR * size, high - NEAR * size).astype(x.dtype)
+        return domain.mend(jnp.where(marked, inside, x))
+
+    return each(off, model.constraints, params, marked)
+
+
 def _no_lower(there: np.ndarray, here: np.ndarray) -> bool:
     return bool(np.isfinite(there) and there >= here - NOISE * np.finfo(there.dtype).eps * abs(here))
 
