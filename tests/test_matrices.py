@@ -10,6 +10,7 @@ import pytest
 
 from jaxem.matrices import (
     MOST_FACTORED,
+    MOST_MULTIPLIED,
     MOST_SOLVED,
     MOST_UNROLLED,
     cholesky,
@@ -17,6 +18,7 @@ from jaxem.matrices import (
     factor,
     is_positive_definite,
     log_det_and_trace,
+    product,
 )
 
 SIZES = [1, 2, MOST_UNROLLED, MOST_UNROLLED + 1, 12]
@@ -104,7 +106,7 @@ def dot_generals(jaxpr):
     "function", [lambda x: cholesky(x)[1].sum(), lambda x: eigh(x)[1].sum(), lambda x: log_det_and_trace(x, x)[1].sum()]
 )
 def test_products_in_derivatives_are_in_full_precision(function):
-    products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(6)).jaxpr))
+    products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(MOST_MULTIPLIED + 1)).jaxpr))
     assert products
     assert all(str(equation.params["precision"]).count("HIGHEST") == 2 for equation in products)
 
@@ -170,3 +172,10 @@ def test_fits_in_four_threads_end():
     command = [sys.executable, "-c", MIXED_FITS, "3"]
     received = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert received.stdout.split() == ["ended"], received.stderr
+
+
+@pytest.mark.parametrize("dim", [3, 5, 7])
+def test_products_written_out_are_those_of_calls(dim):
+    a, b = np.random.default_rng(0).normal(size=(2, 4, 1, dim, dim))
+    expected = np.einsum("kmij,kmjl->kmil", a, b)
+    np.testing.assert_allclose(product(jnp.asarray(a), jnp.asarray(b)), expected, rtol=1e-12, atol=1e-12)
