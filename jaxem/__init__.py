@@ -16,7 +16,13 @@ from jaxem.certificate import certify as certify
 from jaxem.certificate import escape as escape
 from jaxem.certificate import polish as polish
 from jaxem.charts import parameter_names as parameter_names
+from jaxem.choice import Chosen as Chosen
+from jaxem.choice import Mixtures as Mixtures
+from jaxem.choice import Selection as Selection
+from jaxem.choice import mixtures as mixtures
+from jaxem.choice import select as select
 from jaxem.criteria import aic as aic
+from jaxem.criteria import aicc as aicc
 from jaxem.criteria import bic as bic
 from jaxem.criteria import icl as icl
 from jaxem.criteria import num_free_parameters as num_free_parameters
@@ -31,6 +37,8 @@ from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
 from jaxem.impute import impute as impute
 from jaxem.influence import influence as influence
+from jaxem.likelihood_ratio import Test as Test
+from jaxem.likelihood_ratio import likelihood_ratio_test as likelihood_ratio_test
 from jaxem.marginal import conditional as conditional
 from jaxem.marginal import marginal as marginal
 from jaxem.matching import match_components as match_components
@@ -62,18 +70,23 @@ __version__ = "0.1.0"
 __all__ = [
     "Bootstrap",
     "Certificate",
+    "Chosen",
     "Each",
     "Family",
     "Fit",
     "Mixture",
+    "Mixtures",
     "Model",
     "Restarts",
+    "Selection",
     "Shared",
     "Solver",
     "StandardErrors",
     "Stationarity",
     "Status",
+    "Test",
     "aic",
+    "aicc",
     "anderson",
     "bic",
     "bootstrap",
@@ -99,16 +112,19 @@ __all__ = [
     "influence",
     "initialize",
     "jitter",
+    "likelihood_ratio_test",
     "lower_bound",
     "marginal",
     "match_components",
     "mixture",
+    "mixtures",
     "num_free_parameters",
     "num_reached",
     "parameter_names",
     "polish",
     "reparametrize",
     "seeds",
+    "select",
     "single",
     "sort_components",
     "squarem",

@@ -58,6 +58,23 @@ def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> flo
     return 2 * num_free_parameters(model, check_fit(fit).params) - 2 * float(fit.log_likelihood)
 
 
+def aicc(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
+    """Return Akaike's criterion corrected for few rows, aic + 2 p (p + 1) / (n - p - 1); smaller is better.
+
+    n is counted as by `bic`; infinite where n is p + 1 or less, as so many parameters cannot be told from so few
+    observations. Hurvich & Tsai (1989). Raises ValueError as `bic` does.
+
+    >>> import jaxem
+    >>> x = [3.0, 1.0, 2.0, 6.0]
+    >>> model = jaxem.single(jaxem.families.poisson())
+    >>> print(f"{jaxem.aicc(model, jaxem.fit(model, model.init(0, x), x), x):.2f}")
+    19.76
+    """
+    free = num_free_parameters(model, check_fit(fit).params)
+    spare = num_observations(model, data, weights) - free - 1
+    return aic(model, fit) + 2 * free * (free + 1) / spare if spare > 0 else math.inf
+
+
 def bic(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> float:
     """Return the Bayesian criterion, p log n - 2 log-likelihood; smaller is better. Schwarz (1978).
 

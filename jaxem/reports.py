@@ -51,8 +51,8 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     by_component, common = _rows(model, params, spread)
     columns = max((len(row) - 1 for row in by_component), default=0)
     heading = [["parameter", *map(str, range(1, columns + 1))]] if columns else []
-    lines += _aligned(heading + by_component)
-    lines += ["", *_aligned([["of all components", ""], *common])] if common and by_component else _aligned(common)
+    lines += aligned(heading + by_component)
+    lines += ["", *aligned([["of all components", ""], *common])] if common and by_component else aligned(common)
     return "\n".join(lines)
 
 
@@ -123,7 +123,8 @@ def _cell(value: float, error: float) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return lines with the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
     padded = ([text.rjust(w) if i else text.ljust(w) for i, (text, w) in enumerate(zip(r, widths, strict=False))] for r in rows)
     return ["  ".join(row).rstrip() for row in padded]

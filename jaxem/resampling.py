@@ -123,12 +123,17 @@ def _drawn(
     model: Model, params: PyTree, data: PyTree, random: np.random.Generator, weights: np.ndarray, count: int
 ) -> tuple[PyTree, Array]:
     """Return `count` data sets drawn from the model, with as many rows as the weights say."""
-    if (weights != np.round(weights)).any():
-        raise ValueError('kind="parametric" draws rows, as many as the weights say: it needs whole numbers.')
-    times = np.repeat(np.arange(weights.size), weights.astype(int))
-    like, key = map_rows(lambda leaf: leaf[times], data), jax.random.key(int(random.integers(2**31)))
+    like, key = rows_of_weights(data, weights), jax.random.key(int(random.integers(2**31)))
     require(model, "sample")
     return _sampled(model, params, like, jax.random.split(key, count))
+
+
+def rows_of_weights(data: PyTree, weights: np.ndarray) -> PyTree:
+    """Return each row as often as its weight says; ValueError for weights that are no whole numbers."""
+    if (weights != np.round(weights)).any():
+        raise ValueError("weights must be whole numbers, as data sets are drawn of as many rows as they say.")
+    times = np.repeat(np.arange(weights.size), weights.astype(int))
+    return map_rows(lambda leaf: leaf[times], data)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -33,5 +33,8 @@ def test_criteria_follow_their_formulas_with_and_without_weights():
     fit = jaxem.fit(model, model.init(jax.random.key(0), x), x)
     deviance = -2 * float(fit.log_likelihood)
     assert jaxem.aic(model, fit, x) == pytest.approx(22 + deviance)
+    assert jaxem.aicc(model, fit, x) == pytest.approx(22 + deviance + 2 * 11 * 12 / (272 - 12))
+    assert jaxem.aicc(model, fit, x, np.full(272, 2)) == pytest.approx(22 + deviance + 2 * 11 * 12 / (544 - 12))
+    assert jaxem.aicc(model, fit, x[:12]) == math.inf
     assert jaxem.bic(model, fit, x) == pytest.approx(11 * math.log(272) + deviance)
     assert jaxem.bic(model, fit, x, np.full(272, 2)) == pytest.approx(11 * math.log(544) + deviance)

@@ -43,10 +43,12 @@ FLOORS = [
     {
         "bound",
         "certificate",
+        "choice",
         "criteria",
         "errors",
         "impute",
         "influence",
+        "likelihood_ratio",
         "marginal",
         "matching",
         "reports",

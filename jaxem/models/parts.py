@@ -34,3 +34,13 @@ def built(model: Model, params: PyTree, who: str) -> tuple[Model, PyTree]:
         model = inner
     model = given
     raise ValueError(f"{who} needs a model built by mixture(family, k) or single(family), which this one is not: {model!r}.")
+
+
+def num_components_of(model: Model) -> int | None:
+    """Return the number of components of a mixture, one of a single model; other models' of these too, None of any else."""
+    constructor, arguments = model.parts or (None, ())
+    if constructor is mixture:
+        return arguments[1]
+    if constructor is single:
+        return 1
+    return num_components_of(arguments[0]) if arguments and isinstance(arguments[0], Model) else None

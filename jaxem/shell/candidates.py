@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxem import constraints, families
+from jaxem.choice import MAY_WIN, foremost
 from jaxem.components import rearrange
 from jaxem.criteria import bic
 from jaxem.fitting import Fit
@@ -63,8 +64,6 @@ def _own_parameters(domain: PyTree, components: PyTree) -> int:
 
 def preferred(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate of lowest BIC: among those that converged, else those unfinished, else those degenerate."""
-    for statuses in ({Status.CONVERGED}, {Status.MAX_STEPS, Status.STALLED}, {Status.DEGENERATE}):
-        eligible = [c for c in candidates if Status(int(c.best.status)) in statuses and np.isfinite(c.bic)]
-        if eligible:
-            return min(eligible, key=lambda candidate: candidate.bic)
-    return None
+    values, statuses = [c.bic for c in candidates], [Status(int(c.best.status)) for c in candidates]
+    place = foremost(values, statuses, (*MAY_WIN, {Status.DEGENERATE}))
+    return None if place is None else candidates[place]
