@@ -10,13 +10,13 @@ from jax.scipy.special import logsumexp
 from jaxem.families.gaussian import spectrum
 from jaxem.families.gaussian.eigen import Eigen
 from jaxem.families.gaussian.floor import Least, hold_variances, least_by_columns, least_by_size
-from jaxem.families.gaussian.scaling import Sums, scaled
+from jaxem.families.gaussian.scaling import Spectrum, Sums, scaled
 from jaxem.families.gaussian.turning import along, common_axes, in_old_order, turned
 from jaxem.matrices import diagonal, eigh
 from jaxem.numerics import positive
 from jaxem.orthonormal import upright
 
-Solve = Callable[[Array, Array, Least | None, Array], spectrum.Spectrum]
+Solve = Callable[[Array, Array, Least | None, Array], Spectrum]
 SPECTRA: dict[str, Solve] = {
     "EE": spectrum.all_alike,
     "VE": spectrum.one_shape,
@@ -77,7 +77,7 @@ def common_orientation(
     least = _least(solve, scatter, counts, total, floor)
     some = (counts > 0)[:, None]
 
-    def best(table: Array) -> spectrum.Spectrum:
+    def best(table: Array) -> Spectrum:
         return solve(jnp.maximum(table, 0), counts, least, old.volume)
 
     def variances_of(table: Array) -> Array:
