@@ -9,18 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.arrays import is_traced
-from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, jacobian, params_at
-from jaxem.criteria import check_fit
 from jaxem.errors import loses
-from jaxem.faces import Face, face_of, named, rises_inside
+from jaxem.faces import Face, examined, named, rises_inside
 from jaxem.fitting import Fit
 from jaxem.identified import Spectrum, least_curvature, least_size, settled, silent_directions, spectrum
-from jaxem.information import Rows, complete_information, rows_of_fit, widest
+from jaxem.information import Rows, complete_information
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
-from jaxem.stopping import Status
 
 ULPS = 4.0  # of a log-likelihood that may remain of it without being told
 
@@ -84,26 +80,19 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     >>> print(early.kind.name, f"{early.remaining:.3f}")
     NOT_STATIONARY 0.063
     """
-    params = check_fit(fit).params
-    if is_traced(params, data, weights):
-        raise ValueError("certify looks at values: call it outside jit and vmap.")
-    data, weights = check_data(model, data, weights, padded=True)
-    params = widest(check_params(model, params, data, weights))
-    rows = rows_of_fit(model, data, weights)
-    face = face_of(model, params, rows, bool(fit.status == Status.DEGENERATE))
+    face, rows, _ = examined(model, fit, data, weights, "certify")
     least = least_curvature(model, face.chart, rows)
     here = spectrum(np.asarray(face.curvature.information), least)
     beside = spectrum(np.asarray(settled(model, face.chart, face.curvature, rows).information), least)
-    remaining = _remaining(here, np.asarray(face.curvature.slope))
-    silent = silent_directions(beside)
-    slopes = np.asarray(jacobian(model, face.chart))
-    lost = loses(slopes / here.scale, silent)
+    slope, slopes = np.asarray(face.curvature.slope), np.asarray(jacobian(model, face.chart))
+    lost = loses(slopes / here.scale, silent_directions(beside))
+    remaining = _remaining(here, slope)
     may_remain = max(tol, ULPS * float(np.finfo(here.sizes.dtype).eps * abs(face.curvature.value)))
     return Certificate(
         _kind(model, face, rows, beside, remaining > may_remain),
         remaining,
-        _distance(here, np.asarray(face.curvature.slope), slopes, lost),
-        float(np.linalg.norm(np.asarray(face.curvature.slope))),
+        _distance(here, slope, slopes, lost),
+        float(np.linalg.norm(slope)),
         _rate(model, face, rows),
         _condition(here),
         named(face.chart.params, lost),
