@@ -11,16 +11,13 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxem.arrays import is_traced
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, jacobian, params_at
-from jaxem.criteria import check_fit
-from jaxem.faces import Face, face_of, named, rises_inside
+from jaxem.faces import Face, examined, named, rises_inside
 from jaxem.fitting import Fit
 from jaxem.fitting import fit as fitted
 from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
-from jaxem.information import Rows, rows_of_fit, widest
+from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
 from jaxem.polishing import beyond_saddle, climb, newton_step, way_off
@@ -115,7 +112,7 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     >>> print(found.kind.name, f"{found.remaining:.4f} nats remain")
     NOT_STATIONARY 0.0628 nats remain
     """
-    face, rows = _face(model, fit, data, weights, "certify")
+    face, rows, _ = examined(model, fit, data, weights, "certify")
     least = least_curvature(model, face.chart, rows)
     stride, remaining = newton_step(face.curvature, least)
     beside = settled(model, face.chart, face.curvature, rows)
@@ -155,7 +152,7 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> print(f"{fit.log_likelihood:.2f}, polished {jaxem.polish(model, fit, *x).log_likelihood:.2f}")
     -1990.01, polished -1989.95
     """
-    face, rows = _face(model, fit, data, weights, "polish")
+    face, rows, _ = examined(model, fit, data, weights, "polish")
     climbed = climb(model, face, rows)
     num_steps = len(climbed.values) - 1
     ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
@@ -180,7 +177,7 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> print(f"{jaxem.escape(model, alike, *x).log_likelihood:.2f}")
     -1989.95
     """
-    face, rows = _face(model, fit, data, weights, "escape")
+    face, rows, _ = examined(model, fit, data, weights, "escape")
     higher = beyond_saddle(model, face, rows)
     if higher is None:
         return fit
@@ -189,17 +186,6 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
 
 def _in_dtype_of(fit: Fit, params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), params, fit.params)
-
-
-def _face(model: Model, fit: Fit, data: PyTree, weights: Any, asked: str) -> tuple[Face, Rows]:
-    """Return the active face at a fit and the rows it is of, in double precision where that is on."""
-    params = check_fit(fit).params
-    if is_traced(params, data, weights):
-        raise ValueError(f"{asked} looks at values: call it outside jit and vmap.")
-    data, weights = check_data(model, data, weights, padded=True)
-    rows = rows_of_fit(model, data, weights)
-    params = widest(check_params(model, params, data, weights))
-    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows
 
 
 def _kind(model: Model, face: Face, rows: Rows, going: bool, bends_up: bool, silent: bool) -> Stationarity:

@@ -275,6 +275,16 @@ def recorded(before: Run, after: Run) -> Array:
     return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.value)
 
 
+def check_fit(fit: Any) -> Fit:
+    """Return one Fit; raise ValueError for anything else."""
+    if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
+        return fit
+    if isinstance(fit, Fit):
+        raise ValueError("fit must be one Fit, got many stacked: pass search.best, or one of them.")
+    cure = "search.best, the best of its fits" if hasattr(fit, "best") else "what jaxem.fit returns"
+    raise ValueError(f"fit must be a Fit, got {type(fit).__name__}: pass {cure}.")
+
+
 def check_control(solver: Any, tol: Any, max_steps: Any) -> int:
     """Return `max_steps` as an int; raise ValueError unless it is a whole number ≥ 0, `tol` a number, `solver` a Solver."""
     if not isinstance(solver, Solver):

@@ -12,8 +12,8 @@ from jaxem.boundary import check_model
 from jaxem.certificate import certify
 from jaxem.charts import name_of
 from jaxem.constraints import Constraint, broadcast
-from jaxem.criteria import bic, check_fit, entropy, icl, num_free_parameters, num_observations
-from jaxem.fitting import Fit
+from jaxem.criteria import bic, entropy, icl, num_free_parameters, num_observations
+from jaxem.fitting import Fit, check_fit
 from jaxem.matching import has_shares
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status

@@ -30,7 +30,6 @@ FLOORS = [
         "buckets",
         "charts",
         "climbing",
-        "faces",
         "freezing",
         "gradient",
         "implicit",
@@ -39,7 +38,7 @@ FLOORS = [
         "reparametrize",
     },
     {"models"},
-    {"each", "fitting", "identified", "polishing", "race", "restarts", "selection", "starts"},
+    {"each", "faces", "fitting", "identified", "polishing", "race", "restarts", "selection", "starts"},
     {
         "bound",
         "certificate",
