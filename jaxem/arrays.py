@@ -22,6 +22,8 @@ FEW = 1 << 16  # numbers that NumPy has looked at before a program is compiled
 def at_least_one(name: str, count: Any) -> int:
     """Return `count` as an int; raise ValueError unless it is a whole number of at least one."""
     try:
+        if isinstance(count, (bool, np.bool_)):
+            raise TypeError
         count = operator.index(count)
     except TypeError as error:
         raise ValueError(f"{name} must be a whole number, got {count!r}.") from error

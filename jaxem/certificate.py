@@ -11,16 +11,13 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxem.arrays import is_traced
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, jacobian, params_at
-from jaxem.criteria import check_fit
-from jaxem.faces import Face, face_of, named
+from jaxem.faces import Face, examined, named, rises_inside
 from jaxem.fitting import Fit
 from jaxem.fitting import fit as fitted
 from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
-from jaxem.information import Rows, rows_of_fit, widest
+from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
 from jaxem.polishing import beyond_saddle, climb, newton_step, way_off
@@ -29,6 +26,7 @@ from jaxem.stopping import Status
 
 MOST_POWERS = 300
 REMAINS = 1e-8  # nats, as in `fit`
+ULPS = 4.0  # of a log-likelihood that may remain of it without being told
 SETTLED = 1e-7  # relative change of an eigenvalue at which power iteration ends
 
 
@@ -100,10 +98,10 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     """Return what a fit has ended at and how far that is from the maximum, from slope and curvature there.
 
     With slope g and observed information I = -∂² Σ_n w_n log p(x_n | θ) in free coordinates, where the model has a prior
-    those of the posterior: ½ gᵀ I⁻¹ g nats remain. More than `tol` of them is NOT_STATIONARY; else negative curvature is a
-    SADDLE, none along some direction is UNIDENTIFIED, parameters held on the boundary of their domain are BOUNDARY, and the
-    rest is a MAXIMUM. The rate is that of Dempster, Laird & Rubin (1977), §3, by power iteration of the EM map's derivative;
-    NaN where the M-step has none.
+    those of the posterior: ½ gᵀ I⁻¹ g nats remain. More than `tol` of them, and than rounding, is NOT_STATIONARY; else a
+    SADDLE where curvature is negative along some direction, or the likelihood rises from a bound; UNIDENTIFIED where there
+    is no curvature along one; BOUNDARY where parameters are held on that of their domain; and the rest is a MAXIMUM.
+    The rate is that of Dempster, Laird & Rubin (1977), §3, by power iteration of the EM map's derivative.
 
     Raises ValueError for what is no Fit, for data that the model cannot take, and under a trace.
 
@@ -114,7 +112,7 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     >>> print(found.kind.name, f"{found.remaining:.4f} nats remain")
     NOT_STATIONARY 0.0628 nats remain
     """
-    face, rows = _face(model, fit, data, weights, "certify")
+    face, rows, _ = examined(model, fit, data, weights, "certify")
     least = least_curvature(model, face.chart, rows)
     stride, remaining = newton_step(face.curvature, least)
     beside = settled(model, face.chart, face.curvature, rows)
@@ -122,12 +120,12 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     silent = silent_directions(at)
     slopes = np.asarray(jacobian(model, face.chart))
     lost = loses(slopes / at.scale, silent)
-    in_blocks = by_default_in_blocks(model, rows.data)
+    in_blocks, rounding = by_default_in_blocks(model, rows.data), ULPS * np.finfo(stride.dtype).eps * abs(face.curvature.value)
     descent, direction = way_off(beside, least), None
     if descent is not None:
         direction = ravel_pytree(face.chart.params)[1](jnp.asarray(slopes @ descent))
     return Certificate(
-        kind=_kind(remaining > tol, descent is not None, silent.size > 0, face),
+        kind=_kind(model, face, rows, remaining > max(tol, rounding), descent is not None, silent.size > 0),
         remaining=remaining,
         distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
@@ -151,10 +149,10 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> model, x = jaxem.mixture(jaxem.families.poisson(), 2), jaxem.datasets.london_times_deaths()
     >>> start = jaxem.Mixture([0.5, 0.5], jaxem.families.Poisson([1.0, 3.0]))
     >>> fit = jaxem.fit(model, start, *x, max_steps=50)
-    >>> print(f"{jaxem.polish(model, fit, *x).log_likelihood - fit.log_likelihood:.3f}")
-    0.063
+    >>> print(f"{fit.log_likelihood:.2f}, polished {jaxem.polish(model, fit, *x).log_likelihood:.2f}")
+    -1990.01, polished -1989.95
     """
-    face, rows = _face(model, fit, data, weights, "polish")
+    face, rows, _ = examined(model, fit, data, weights, "polish")
     climbed = climb(model, face, rows)
     num_steps = len(climbed.values) - 1
     ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
@@ -179,7 +177,7 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     >>> print(f"{jaxem.escape(model, alike, *x).log_likelihood:.2f}")
     -1989.95
     """
-    face, rows = _face(model, fit, data, weights, "escape")
+    face, rows, _ = examined(model, fit, data, weights, "escape")
     higher = beyond_saddle(model, face, rows)
     if higher is None:
         return fit
@@ -190,25 +188,14 @@ def _in_dtype_of(fit: Fit, params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), params, fit.params)
 
 
-def _face(model: Model, fit: Fit, data: PyTree, weights: Any, asked: str) -> tuple[Face, Rows]:
-    """Return the active face at a fit and the rows it is of, in double precision where that is on."""
-    params = check_fit(fit).params
-    if is_traced(params, data, weights):
-        raise ValueError(f"{asked} looks at values: call it outside jit and vmap.")
-    data, weights = check_data(model, data, weights, padded=True)
-    rows = rows_of_fit(model, data, weights)
-    params = widest(check_params(model, params, data, weights))
-    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows
-
-
-def _kind(going: bool, falls: bool, silent: bool, face: Face) -> Stationarity:
-    found = (
-        (going, Stationarity.NOT_STATIONARY),
-        (falls, Stationarity.SADDLE),
-        (silent, Stationarity.UNIDENTIFIED),
-        (bool(face.boundary), Stationarity.BOUNDARY),
-    )
-    return next((kind for holds, kind in found if holds), Stationarity.MAXIMUM)
+def _kind(model: Model, face: Face, rows: Rows, going: bool, bends_up: bool, silent: bool) -> Stationarity:
+    if going:
+        return Stationarity.NOT_STATIONARY
+    if bends_up or rises_inside(model, face, rows):
+        return Stationarity.SADDLE
+    if silent:
+        return Stationarity.UNIDENTIFIED
+    return Stationarity.BOUNDARY if face.boundary else Stationarity.MAXIMUM
 
 
 def _distance(slopes: np.ndarray, stride: np.ndarray, covariance: np.ndarray, known: np.ndarray) -> float:

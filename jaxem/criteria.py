@@ -10,7 +10,7 @@ import numpy as np
 from jaxem import constraints
 from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_weights, may_be_padded, ready_to_look
-from jaxem.fitting import Fit, observations
+from jaxem.fitting import Fit, check_fit, observations
 from jaxem.model import Model, PyTree, require
 from jaxem.trees import dtype_of_weights, num_rows
 
@@ -31,16 +31,6 @@ def num_free_parameters(model: Model, params: PyTree) -> int:
     params = as_params(params, float)
     domains = constraints.broadcast(model.constraints, params)
     return sum(c.num_free(np.shape(x)) for c, x in zip(domains, jax.tree.leaves(params), strict=True))
-
-
-def check_fit(fit: Any) -> Fit:
-    """Return one Fit; raise ValueError for anything else."""
-    if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
-        return fit
-    if isinstance(fit, Fit):
-        raise ValueError("fit must be one Fit, got many stacked: pass search.best, or one of them.")
-    cure = "search.best, the best of its fits" if hasattr(fit, "best") else "what jaxem.fit returns"
-    raise ValueError(f"fit must be a Fit, got {type(fit).__name__}: pass {cure}.")
 
 
 def aic(model: Model, fit: Fit, data: PyTree = None, weights: Any = None) -> float:

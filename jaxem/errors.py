@@ -9,16 +9,12 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxem.arrays import is_traced
-from jaxem.boundary import check_data, check_params
 from jaxem.charts import jacobian, names_of
-from jaxem.criteria import check_fit
-from jaxem.faces import Face, face_of, named
+from jaxem.faces import Face, examined, named
 from jaxem.fitting import Fit
 from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
-from jaxem.information import Rows, louis, oakes, prior_information, rows_of_fit, squared_scores, widest
+from jaxem.information import Rows, louis, oakes, prior_information, squared_scores
 from jaxem.model import Model, PyTree
-from jaxem.stopping import Status
 
 SHOWN = 12  # parameters that are told one by one
 BY_ROWS = ("sandwich", "opg")
@@ -85,16 +81,10 @@ def standard_errors(model: Model, fit: Fit, data: PyTree, weights: Any = None, *
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
-    params = check_fit(fit).params
-    if is_traced(params, data, weights):
-        raise ValueError("standard_errors looks at values: call it outside jit and vmap.")
-    data, weights = check_data(model, data, weights, padded=True)
-    params = check_params(model, params, data, weights)
-    if method in BY_ROWS and np.count_nonzero(np.asarray(weights)) < 2:
+    face, rows, dtype = examined(model, fit, data, weights, "standard_errors")
+    if method in BY_ROWS and np.count_nonzero(np.asarray(rows.weights)) < 2:
         raise ValueError(f'method="{method}" needs at least two rows, whose scores differ; got one: use "observed".')
-    rows = rows_of_fit(model, data, weights)
-    face = face_of(model, widest(params), rows, bool(fit.status == Status.DEGENERATE))
-    return _assembled(model, face, rows, method, weights.dtype)
+    return _assembled(model, face, rows, method, dtype)
 
 
 def _observed(model: Model, face: Face, rows: Rows) -> Array:

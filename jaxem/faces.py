@@ -5,17 +5,21 @@ be put there without a loss of log-likelihood, lies on it. Covariances that a fl
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxem.arrays import is_traced
+from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, always_zero, chart_about, entries_of, names_of, on_bounds
 from jaxem.constraints import Constraint, each
-from jaxem.information import Curvature, Rows, curvature, log_likelihood
+from jaxem.fitting import Fit, check_fit
+from jaxem.information import Curvature, Rows, curvature, log_likelihood, rows_of_fit, widest
 from jaxem.model import Model, PyTree
+from jaxem.stopping import Status
 
 NEAR = 1e-5  # how near to a bound an entry is put there to see what that costs: in shares of one, or of the range or scale
 NOISE = 64.0  # ulps of a log-likelihood within which it is the same
@@ -28,6 +32,20 @@ class Face(NamedTuple):
     chart: Chart
     curvature: Curvature
     boundary: tuple[str, ...]
+
+
+def examined(model: Model, fit: Fit, data: PyTree, weights: Any, who: str, padded: bool = True) -> tuple[Face, Rows, Any]:
+    """Return the active face at a fit, its rows and their dtype; raise ValueError as drivers do, and under a trace.
+
+    `padded` by absent rows, where the model may be.
+    """
+    params = check_fit(fit).params
+    if is_traced(params, data, weights):
+        raise ValueError(f"{who} looks at values: call it outside jit and vmap.")
+    data, weights = check_data(model, data, weights, padded)
+    params = widest(check_params(model, params, data, weights))
+    rows = rows_of_fit(model, data, weights)
+    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows, weights.dtype
 
 
 def face_of(model: Model, params: PyTree, rows: Rows, floored: bool = False) -> Face:
@@ -94,6 +112,22 @@ def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
     return jax.tree.unflatten(structure, found)
 
 
+def rises_inside(model: Model, face: Face, rows: Rows) -> bool:
+    """Tell whether the log-likelihood rises where something that lies on its bound is taken a little off it."""
+    params, held = face.chart.params, face.chart.held
+    at_bounds = jax.tree.map(lambda stays, on: np.asarray(stays) & on, held, on_bounds(model.constraints, params))
+    news = jax.tree.map(lambda some, always: some & ~always, at_bounds, always_zero(model.constraints, params))
+    here, leaves = _height(model, params, rows), jax.tree.leaves(news)
+    for number, leaf in enumerate(leaves):
+        for place in np.argwhere(leaf):
+            one = [np.zeros_like(other) for other in leaves]
+            one[number][tuple(place)] = True
+            there = _height(model, _put(model, params, jax.tree.unflatten(jax.tree.structure(params), one), NEAR), rows)
+            if there > here + NOISE * np.finfo(here.dtype).eps * abs(here):
+                return True
+    return False
+
+
 def _no_lower(there: np.ndarray, here: np.ndarray) -> bool:
     return bool(np.isfinite(there) and there >= here - NOISE * np.finfo(there.dtype).eps * abs(here))
 
@@ -107,20 +141,27 @@ def _bounds(domain: Constraint) -> tuple[float, float]:
     return (0.0, np.inf) if domain.shares else domain.bounds or (-np.inf, np.inf)
 
 
+def _size(domain: Constraint, values: np.ndarray) -> float:
+    """Return how large entries of an array may be, or are where that is not said."""
+    low, high = _bounds(domain)
+    return float(high - low if np.isfinite(high - low) else np.abs(values).max(initial=0)) if not domain.shares else 1.0
+
+
 def _close(domain: Constraint, x: Array) -> np.ndarray:
     values, (low, high) = np.asarray(x), _bounds(domain)
-    size = 1.0 if domain.shares else high - low if np.isfinite(high - low) else np.abs(values).max(initial=0)
-    return ((values > low) & (values - low < NEAR * size)) | ((values < high) & (high - values < NEAR * size))
+    reach = NEAR * _size(domain, values)
+    return ((values > low) & (values - low < reach)) | ((values < high) & (high - values < reach))
 
 
-def _put(model: Model, params: PyTree, close: PyTree) -> PyTree:
-    """Return params with some entries on the bound that is near."""
+def _put(model: Model, params: PyTree, marked: PyTree, inside: float = 0.0) -> PyTree:
+    """Return params with some entries on the bound that is nearer, or a share of their size inside."""
 
-    def put(domain: Constraint, x: Array, close: np.ndarray) -> Array:
-        low, high = _bounds(domain)
-        if not close.any():
+    def put(domain: Constraint, x: Array, marked: np.ndarray) -> Array:
+        if not marked.any():
             return x
-        moved = jnp.where(close, jnp.where(x - low <= high - x, low, high).astype(x.dtype), x)
-        return domain.mend(moved)
+        low, high = _bounds(domain)
+        off = inside * (_size(domain, np.asarray(x)) or 1.0)
+        there = jnp.where(x - low <= high - x, low + off, high - off).astype(x.dtype)
+        return domain.mend(jnp.where(marked, there, x))
 
-    return each(put, model.constraints, params, close)
+    return each(put, model.constraints, params, marked)

@@ -14,6 +14,7 @@ from jaxem.arrays import is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import are_weights, check_data, check_params, check_steps
 from jaxem.gradient import can_rise
+from jaxem.implicit import moved
 from jaxem.model import Model, PyTree
 from jaxem.solvers import Mapped, Solver, Taken, em
 from jaxem.stopping import Status, Trend
@@ -239,7 +240,7 @@ def finish(model: Model, run: Run, history: Array, data: PyTree, weights: Array,
     return Fit(run.params, run.log_likelihood, run.num_steps, status, history, num_evaluations, log_prior)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyTree, weights: Array, tol: Array) -> Fit:
     def body(carry: tuple[Run, Array]) -> tuple[Run, Array]:
         run, history = carry
@@ -253,9 +254,35 @@ def _fit(model: Model, solver: Solver, max_steps: int, params: PyTree, data: PyT
     return finish(model, run, history, data, weights, tol)
 
 
+def _implicitly(model: Model, solver: Solver, max_steps: int, primals: Any, tangents: Any) -> tuple[Fit, Fit]:
+    """Move with data and weights as a stationary point does, which has forgotten where it came from."""
+    found = _fit(model, solver, max_steps, *primals)
+    (_, data, weights, _), (_, data_dot, weights_dot, _) = primals, tangents
+    tangent = moved(model, found.params, data, weights, data_dot, weights_dot)
+    return found, jax.tree.map(_no_tangent, found)._replace(**tangent._asdict())
+
+
+_fit.defjvp(_implicitly)
+_compiled = jax.jit(_fit, static_argnums=(0, 1, 2))
+
+
+def _no_tangent(leaf: Array) -> Any:
+    return jnp.zeros_like(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.zeros(leaf.shape, jax.dtypes.float0)
+
+
 def recorded(before: Run, after: Run) -> Array:
     """Return what the history holds at the step just evaluated: its value, or NaN if the run went back from it."""
     return jnp.where(after.num_steps < before.num_steps, jnp.nan, after.value)
+
+
+def check_fit(fit: Any) -> Fit:
+    """Return one Fit; raise ValueError for anything else."""
+    if isinstance(fit, Fit) and np.ndim(fit.log_likelihood) == 0:
+        return fit
+    if isinstance(fit, Fit):
+        raise ValueError("fit must be one Fit, got many stacked: pass search.best, or one of them.")
+    cure = "search.best, the best of its fits" if hasattr(fit, "best") else "what jaxem.fit returns"
+    raise ValueError(f"fit must be a Fit, got {type(fit).__name__}: pass {cure}.")
 
 
 def check_control(solver: Any, tol: Any, max_steps: Any) -> int:
@@ -284,8 +311,9 @@ def fit(
     data: a pytree of arrays with leading axis n; weights (n,), None for one each. The fit climbs log-likelihood + log_prior.
     It ends when the gain that remains, extrapolated from the last gains, is within `tol` nats twice in a row, or when
     progress cannot be told from rounding (see `stopping.judge`). `tol=0` leaves only the second, `tol=-inf` neither.
-    CONVERGED is a stationary point, no proof of a maximum. Usable inside jit and vmap; `jax.jvp` differentiates through it
-    (reverse mode does not, as the number of steps depends on the data).
+    CONVERGED is a stationary point, no proof of a maximum. Usable inside jit and vmap, and differentiable in data and weights,
+    forward and in reverse, by the implicit function theorem: as a stationary point, which `tol=0` comes closest to. The start
+    has no part in that, and neither has `history`; parameters on the boundary of their domain stay there.
 
     Raises ValueError for data, weights or params that the model cannot take; under a trace, where values cannot be looked
     at, `status` says NONFINITE instead.
@@ -300,4 +328,5 @@ def fit(
     max_steps = check_control(solver, tol, max_steps)
     data, weights = check_data(model, data, weights, padded=True)
     params = check_params(model, params, data, weights)
-    return _fit(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, jnp.asarray(tol, weights.dtype))
+    tolerance = jnp.asarray(tol, weights.dtype)
+    return _compiled(by_default_in_blocks(model, data), solver, max_steps, params, data, weights, tolerance)

@@ -11,6 +11,7 @@ from jax import Array
 from jaxem.arrays import as_arrays, as_mapping, as_params
 from jaxem.blocks import default_block_size, row_by_row
 from jaxem.boundary import as_key, check_model, ready
+from jaxem.families.binomial import Trials
 from jaxem.families.grouped import Grouped
 from jaxem.families.labelled import Labelled
 from jaxem.families.observed import Observed, by_name, split, without_holes
@@ -24,9 +25,10 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     """Return data with each hole filled by its conditional mean, E[x_m | x_o, θ]; or, given a key, a draw from p(x_m | x_o, θ).
 
     data: as `fit` takes them, with `families.Observed` parts; what comes back is an array like the values, of a product a
-    dict of them, without labels and covariates. Draws of one row are made together, from one component: for multiple
-    imputation (Rubin 1987) call with several keys.
-    Raises ValueError for a model that is no mixture or single family, and for a family whose data can have no holes.
+    dict of them, of `Trials` the successes, without labels and covariates. Draws of one row are made together, from one
+    component: for multiple imputation (Rubin 1987) call with several keys.
+    Raises ValueError for a model that is no mixture or single family, for a family whose data can have no holes, and for holes
+    in the numbers of trials.
 
     >>> import numpy as np, jaxem
     >>> x = jaxem.families.observed([[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, np.nan]])
@@ -62,6 +64,9 @@ def _merged(given: PyTree, filled: PyTree) -> PyTree:
     """Return what was observed as it was given, and holes as they were filled."""
     if isinstance(given, (Labelled, Gated)):
         return _merged(given.data, filled)
+    if isinstance(given, Trials):
+        _check_trials(given)
+        return _merged(given.successes, filled)
     if isinstance(given, Grouped):
         return _merged(given.values, filled)
     if isinstance(filled, Mapping):
@@ -71,6 +76,12 @@ def _merged(given: PyTree, filled: PyTree) -> PyTree:
         return given
     values, seen = split(given)
     return values if seen is None else _where(seen, values, filled)
+
+
+def _check_trials(given: Trials) -> None:
+    seen = split(given.trials)[1] if isinstance(given.trials, Observed) else None
+    if seen is not None:
+        raise ValueError("trials has holes: their number is not modelled, so that nothing can be filled in; drop those rows.")
 
 
 def _where(seen: Array, values: Array, filled: Array) -> Array:

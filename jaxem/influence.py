@@ -6,16 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.arrays import is_traced
-from jaxem.boundary import check_data, check_params
 from jaxem.charts import jacobian
-from jaxem.criteria import check_fit
-from jaxem.faces import face_of
+from jaxem.faces import examined
 from jaxem.fitting import Fit
 from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
-from jaxem.information import rows_of_fit, scores, widest
+from jaxem.information import scores
 from jaxem.model import Model, PyTree
-from jaxem.stopping import Status
 
 
 def influence(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Array:
@@ -32,18 +28,12 @@ def influence(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Arra
     >>> print(jaxem.influence(model, fit, x)[:, 0])
     [ 0.    0.5   0.25 -0.75]
     """
-    params = check_fit(fit).params
-    if is_traced(params, data, weights):
-        raise ValueError("influence looks at values: call it outside jit and vmap.")
-    data, weights = check_data(model, data, weights)
-    rows = rows_of_fit(model, data, weights)
-    params = widest(check_params(model, params, data, weights))
-    face = face_of(model, params, rows, bool(fit.status == Status.DEGENERATE))
+    face, rows, dtype = examined(model, fit, data, weights, "influence", padded=False)
     beside = settled(model, face.chart, face.curvature, rows)
     at = spectrum(np.asarray(beside.information), least_curvature(model, face.chart, rows))
     silent = silent_directions(at)
     slopes = np.asarray(jacobian(model, face.chart))
     inverse = inverse_without(np.asarray(face.curvature.information), at.scale, silent)
-    pulls = np.asarray(weights)[:, None] * np.asarray(scores(model, face.chart, rows))
+    pulls = np.asarray(rows.weights)[:, None] * np.asarray(scores(model, face.chart, rows))
     changes = -pulls @ inverse @ slopes.T
-    return jnp.asarray(np.where(loses(slopes / at.scale, silent)[None], np.nan, changes), weights.dtype)
+    return jnp.asarray(np.where(loses(slopes / at.scale, silent)[None], np.nan, changes), dtype)

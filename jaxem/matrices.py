@@ -19,6 +19,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxem.numerics import in_full_precision, symmetric
 
 MOST_UNROLLED = 4  # columns up to which arithmetic is faster than a call, and soon compiled
+MOST_MULTIPLIED = 6  # columns up to which a product costs less by arithmetic over a batch than by a call for each matrix
 MOST_SOLVED = 16  # columns of a triangle that BLAS solves on one thread
 MOST_FACTORED = 128  # columns of a matrix that LAPACK factors on one thread
 MOST_CALLS = 8  # matrices that are factored by calls written out, which XLA can tell to be the same
@@ -40,6 +41,16 @@ def diagonal_matrix(values: Array) -> Array:
     dim = values.shape[-1]
     shape = *values.shape, dim
     return jnp.where(jnp.broadcast_to(_on_diagonal(dim), shape), jnp.broadcast_to(values[..., None], shape), 0)
+
+
+def product(a: Array, b: Array) -> Array:
+    """Return the products of square matrices (..., d, d), small ones by arithmetic over all of a batch at once."""
+    dim = a.shape[-1]
+    if dim > MOST_MULTIPLIED:
+        return a @ b
+    if dim > MOST_UNROLLED:
+        return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+    return sum((a[..., :, j, None] * b[..., j, None, :] for j in range(1, dim)), start=a[..., :, 0, None] * b[..., 0, None, :])
 
 
 def _one_at_a_time(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
@@ -166,9 +177,9 @@ def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Ar
     """DL = L Φ, dL⁻¹ = -Φ L⁻¹, with Φ the lower triangle of L⁻¹ dΣ L⁻ᵀ, its diagonal halved (Smith 1995)."""
     lower, inverse = cholesky(*primals)
     (change,) = tangents
-    whole = inverse @ symmetric(change) @ inverse.mT
+    whole = product(product(inverse, symmetric(change)), inverse.mT)
     half = 0.5 * (jnp.tril(whole) + jnp.tril(whole, -1))
-    return (lower, inverse), (lower @ half, -half @ inverse)
+    return (lower, inverse), (product(lower, half), -product(half, inverse))
 
 
 @jax.custom_jvp
@@ -183,10 +194,10 @@ def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Ar
     """dλ_i = v_iᵀ dA v_i, dv_i = Σ_j≠i v_j v_jᵀ dA v_i / (λ_i - λ_j), without the terms of equal eigenvalues."""
     values, vectors = eigh(*primals)
     (change,) = tangents
-    turned = vectors.mT @ symmetric(change) @ vectors
+    turned = product(product(vectors.mT, symmetric(change)), vectors)
     gaps = values[..., None, :] - values[..., :, None]
     mixing = jnp.where(gaps == 0, 0, turned / jnp.where(gaps == 0, 1, gaps))
-    return (values, vectors), (jnp.diagonal(turned, axis1=-2, axis2=-1), vectors @ mixing)
+    return (values, vectors), (diagonal(turned), product(vectors, mixing))
 
 
 def factor(covariance: Array) -> tuple[Array, Array, Array]:
@@ -205,7 +216,7 @@ def is_positive_definite(matrix: Array) -> Array:
 def log_det_and_trace(covariance: Array, scatter: Array) -> tuple[Array, Array]:
     """Return log|Σ| and tr(Σ⁻¹ S) of matrices (..., d, d)."""
     _, inverse, log_determinant = factor(covariance)
-    return log_determinant, ((inverse @ scatter) * inverse).sum((-2, -1))
+    return log_determinant, (product(inverse, scatter) * inverse).sum((-2, -1))
 
 
 @log_det_and_trace.defjvp
@@ -214,7 +225,8 @@ def _(primals: Any, tangents: Any) -> tuple[tuple[Array, Array], tuple[Array, Ar
     """With P = Σ⁻¹, d log|Σ| = ⟨P, dΣ⟩ and d tr(P S) = ⟨P, dS⟩ - ⟨P S P, dΣ⟩: three products; the factor's rule takes more."""
     covariance, scatter = primals
     inverse = cholesky(covariance)[1]
-    precision = inverse.mT @ inverse
+    precision = product(inverse.mT, inverse)
     d_covariance, d_scatter = map(symmetric, tangents)
-    change = (precision * d_scatter - (precision @ scatter @ precision) * d_covariance).sum((-2, -1))
+    trace_of = product(product(precision, scatter), precision)
+    change = (precision * d_scatter - trace_of * d_covariance).sum((-2, -1))
     return log_det_and_trace(covariance, scatter), ((precision * d_covariance).sum((-2, -1)), change)

@@ -5,12 +5,18 @@ no reflection. Any Q E with the right signs E = diag(±1) has one (Liebeck & Osb
 sheet of their own, which the place of the numbers on the real line tells: the chart is smooth on each sheet, there and back.
 """
 
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.matrices import cholesky, eigh
+from jaxem.matrices import cholesky, product
+from jaxem.numerics import in_full_precision
 
 SHEETS = 64.0  # how far apart the sheets lie; the numbers of a sheet are within half of that
+WIDEST = 1.5  # times orthonormal, up to which a matrix is not scaled first
+MOST_TURNS = 90  # in which a singular value of a rounding of the largest grows to it
 REACH = 8.0  # the largest number up to which a rotation is on the sheet without signs
 
 
@@ -19,32 +25,57 @@ def identity_like(like: Array) -> Array:
     return jnp.broadcast_to(jnp.eye(like.shape[-1], dtype=like.dtype), like.shape)
 
 
+class _Polar(NamedTuple):
+    found: Array
+    off: Array  # (..., 1, 1) how far from orthonormal it was before the last turn
+    turns: Array
+
+
+@jax.custom_jvp
 def nearest(matrix: Array) -> Array:
     """Return the nearest orthonormal matrices X (XᵀX)^-1/2, the polar factors; NaN where X is singular.
 
-    One step of Newton and Schulz after the eigenvalues of XᵀX takes away what their rounding leaves.
+    X ← X (3I - XᵀX) / 2 to where that changes nothing: for singular values below √3, and so after scaling, they go to one,
+    in the end squarely. Björck & Bowie (1971). Its derivative is that at orthonormal matrices.
     """
-    values, vectors = eigh(matrix.mT @ matrix)
-    root = jnp.sqrt(jnp.where(values > 0, values, jnp.nan))
-    return polished(matrix @ (vectors / root[..., None, :]) @ vectors.mT)
+    size = jnp.sqrt(jnp.abs(product(matrix.mT, matrix)).sum(-1, keepdims=True).max(-2, keepdims=True))
+    some = (size > 0) & ~((size >= 1 / WIDEST) & (size <= WIDEST))
+    close = jnp.sqrt(jnp.finfo(matrix.dtype).eps)
+
+    def turn(state: _Polar) -> _Polar:
+        square = product(state.found.mT, state.found)
+        off = jnp.abs(square - identity_like(square)).max((-2, -1), keepdims=True)
+        return _Polar(product(state.found, 1.5 * identity_like(square) - 0.5 * square), off, state.turns + 1)
+
+    start = _Polar(matrix / jnp.where(some, size, 1), jnp.full_like(size, jnp.inf), jnp.asarray(0))
+    end = lax.while_loop(lambda state: (state.off > close).any() & (state.turns < MOST_TURNS), turn, start)
+    return jnp.where(end.off <= close, end.found, jnp.nan)
+
+
+@nearest.defjvp
+@in_full_precision
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """DQ = Q (QᵀdX - dXᵀQ) / 2: what of dX turns."""
+    found, (change,) = nearest(*primals), tangents
+    return found, 0.5 * (change - product(product(found, change.mT), found))
 
 
 def polished(matrix: Array) -> Array:
     """Return X (3I - XᵀX) / 2, which is orthonormal to e² where X is so to e."""
-    return matrix @ (1.5 * identity_like(matrix) - 0.5 * matrix.mT @ matrix)
+    return product(matrix, 1.5 * identity_like(matrix) - 0.5 * product(matrix.mT, matrix))
 
 
 def rotated(skew: Array) -> Array:
     """Return Cayley's rotation (I - S)(I + S)⁻¹ = (I - S)² (I + SᵀS)⁻¹ of skew matrices."""
     back = identity_like(skew) - skew
-    inverse = cholesky(identity_like(skew) + skew.mT @ skew)[1]
-    return back @ back @ (inverse.mT @ inverse)
+    inverse = cholesky(identity_like(skew) + product(skew.mT, skew))[1]
+    return product(product(back, back), product(inverse.mT, inverse))
 
 
 def skewed(rotation: Array) -> Array:
     """Return S of a rotation, (Cᵀ - C)(2I + C + Cᵀ)⁻¹; NaN where some direction is turned by π."""
     inverse = cholesky(2 * identity_like(rotation) + rotation + rotation.mT)[1]
-    skew = (rotation.mT - rotation) @ (inverse.mT @ inverse)
+    skew = product(rotation.mT - rotation, product(inverse.mT, inverse))
     return 0.5 * (skew - skew.mT)
 
 

@@ -6,7 +6,7 @@ problem, one for each data set where there are many. A group may have data and w
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxem.fitting import Fit, Run, advance, finish, recorded, start_run
 from jaxem.model import Model, PyTree, require
 from jaxem.solvers import Solver
 from jaxem.stopping import Status
-from jaxem.trees import choose, pick
+from jaxem.trees import choose, packing, pick
 
 
 class Course(NamedTuple):
@@ -56,7 +56,7 @@ class _Lanes(NamedTuple):
 
 
 class _Queue(NamedTuple):
-    runs: Run  # of all starts, stacked
+    runs: Any  # of all starts, stacked; packed while lanes work on them
     lanes: _Lanes
     next_place: Array  # the first place in the queue that no lane has taken
 
@@ -96,7 +96,9 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
             after = _over_lanes(step, problem, num_lanes)(before, data, weights)
             histories = lanes.histories
             if histories.shape[1]:
-                histories = histories.at[lanes.starts, before.num_steps].set(recorded(before, after), mode="drop")
+                histories = histories.at[lanes.starts.astype(jnp.uint32), before.num_steps].set(
+                    recorded(before, after), mode="drop"
+                )
             return lanes._replace(
                 runs=after,
                 done=busy & ((after.status != Status.RUNNING) | (after.num_steps >= limit)),
@@ -110,12 +112,13 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
     def exchange(queue: _Queue) -> _Queue:
         """Put the lanes' runs back into the queue, and give each lane that is done the next start."""
         lanes = queue.lanes
-        runs = jax.tree.map(lambda kept, some: kept.at[lanes.starts].set(some, mode="drop"), queue.runs, lanes.runs)
+        put = lanes.starts.astype(jnp.uint32)  # of which none is counted from the end
+        runs = [kept.at[put].set(some, mode="drop") for kept, some in zip(queue.runs, pack(lanes.runs), strict=True)]
         places = queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1
         starts = jnp.where(lanes.done, take(places), lanes.starts)
         return _Queue(
             runs=runs,
-            lanes=lanes._replace(runs=pick(runs, starts), starts=starts, done=jnp.zeros_like(lanes.done)),
+            lanes=lanes._replace(runs=unpack(pick(runs, starts)), starts=starts, done=jnp.zeros_like(lanes.done)),
             next_place=queue.next_place + lanes.done.sum(dtype=jnp.int32),
         )
 
@@ -123,12 +126,14 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
         queue = exchange(queue)
         return queue._replace(lanes=until_one_ends(queue.lanes))
 
+    pack, unpack = packing(queue.runs)  # to put runs back leaf by leaf would take a loop for each, long to compile
     lanes = queue.lanes._replace(done=jnp.ones_like(queue.lanes.done))  # idle, as they are again at the end
-    return lax.while_loop(
+    queue = lax.while_loop(
         lambda queue: (queue.lanes.starts < num_starts).any() | (queue.next_place < count),
         turn,
-        queue._replace(lanes=lanes, next_place=jnp.asarray(0, jnp.int32)),
+        _Queue(pack(queue.runs), lanes, jnp.asarray(0, jnp.int32)),
     )
+    return queue._replace(runs=unpack(queue.runs))
 
 
 def _standing(runs: Run) -> Array:

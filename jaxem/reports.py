@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxem.arrays import as_params
 from jaxem.boundary import check_model
+from jaxem.certificate import certify
 from jaxem.charts import name_of
 from jaxem.constraints import Constraint, broadcast
-from jaxem.criteria import bic, check_fit, entropy, icl, num_free_parameters, num_observations
-from jaxem.fitting import Fit
+from jaxem.criteria import bic, entropy, icl, num_free_parameters, num_observations
+from jaxem.fitting import Fit, check_fit
 from jaxem.matching import has_shares
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status
@@ -21,7 +22,7 @@ DIGITS = 5  # of a parameter without an error; behind two of its error the other
 
 
 def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: Any = None) -> str:
-    """Return a plain-text table of a fit: status, criteria, and parameters by component.
+    """Return a plain-text table of a fit: status, certificate, criteria, and parameters by component.
 
     `errors`: what `standard_errors` or `bootstrap` returns, or a tree like the params, to stand behind the parameters as ±;
     those that are zero or unknown are left out. Information criteria are smaller where better; entropy is that of the
@@ -35,6 +36,7 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     >>> errors = jaxem.standard_errors(model, fit, *x)
     >>> print(jaxem.summary(model, fit, x[0], errors, x[1]))  # doctest: +ELLIPSIS
     mixture(poisson(), 2): CONVERGED, a stationary point: ...
+    MAXIMUM, a local maximum: curvature is negative in every direction. ...
     log-likelihood -1989.946, 3 free parameters, 1096 observations
     bic 4000.89, icl 480..., entropy 60...
     <BLANKLINE>
@@ -44,7 +46,8 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     """
     check_model(model)
     params, spread = as_params(check_fit(fit).params), _errors_like(errors, fit.params)
-    lines = [_ending(model, fit), _heights(model, fit, data, weights), _criteria(model, fit, data, weights), ""]
+    lines = [_ending(model, fit), _standing(model, fit, data, weights)]
+    lines += [_heights(model, fit, data, weights), _criteria(model, fit, data, weights), ""]
     by_component, common = _rows(model, params, spread)
     columns = max((len(row) - 1 for row in by_component), default=0)
     heading = [["parameter", *map(str, range(1, columns + 1))]] if columns else []
@@ -56,6 +59,11 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
 def _ending(model: Model, fit: Fit) -> str:
     status = Status(int(fit.status))
     return f"{model!r}: {status.name}, {status.message}"
+
+
+def _standing(model: Model, fit: Fit, data: PyTree, weights: Any) -> str:
+    found = certify(model, fit, data, weights)
+    return f"{found.kind.name}, {found.kind.message} {found.remaining:.1g} nats remain."
 
 
 def _heights(model: Model, fit: Fit, data: PyTree, weights: Any) -> str:

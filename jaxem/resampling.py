@@ -12,8 +12,7 @@ from jaxem import components
 from jaxem.arrays import at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
-from jaxem.criteria import check_fit
-from jaxem.fitting import Fit, check_control
+from jaxem.fitting import Fit, check_control, check_fit
 from jaxem.matching import assigned, has_shares, num_alike, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.race import Course, Problem, race

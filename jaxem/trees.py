@@ -1,10 +1,12 @@
 """Functions of trees: of data, whose leaves have one row per observation or are shared by all rows, and of parameters."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 PyTree = Any
@@ -73,8 +75,35 @@ def choose(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
 
 
 def pick(tree: PyTree, places: Array) -> PyTree:
-    """Return the entries of stacked leaves at `places` of the leading axis; places beyond the end take the last."""
-    return jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), tree)
+    """Return the entries of stacked leaves at `places` ≥ 0 of the leading axis; places beyond the end take the last."""
+    return jax.tree.map(lambda leaf: jnp.take(leaf, places, axis=0, mode="clip"), tree)
+
+
+class Packing(NamedTuple):
+    """How trees of stacked leaves become one array (n, width) of each dtype, and trees again: few to take from and put into."""
+
+    pack: Callable[[PyTree], list[Array]]
+    unpack: Callable[[list[Array]], PyTree]
+
+
+def packing(like: PyTree) -> Packing:
+    """Return the packing of trees whose leaves are like these beyond their leading axis."""
+    leaves, structure = jax.tree.flatten(like)
+    dtypes = list(dict.fromkeys(leaf.dtype for leaf in leaves))
+    places = [[i for i, leaf in enumerate(leaves) if leaf.dtype == dtype] for dtype in dtypes]
+    sizes = [[math.prod(leaves[i].shape[1:]) for i in some] for some in places]
+
+    def pack(tree: PyTree) -> list[Array]:
+        given = jax.tree.leaves(tree)
+        return [jnp.concatenate([given[i].reshape(given[i].shape[0], -1) for i in some], 1) for some in places]
+
+    def unpack(arrays: list[Array]) -> PyTree:
+        parts = [jnp.split(x, np.cumsum(size)[:-1], axis=1) for x, size in zip(arrays, sizes, strict=True)]
+        found = {i: part for some, several in zip(places, parts, strict=True) for i, part in zip(some, several, strict=True)}
+        rows = arrays[0].shape[0]
+        return jax.tree.unflatten(structure, [found[i].reshape(rows, *leaf.shape[1:]) for i, leaf in enumerate(leaves)])
+
+    return Packing(pack, unpack)
 
 
 def inner(left: PyTree, right: PyTree) -> Array:

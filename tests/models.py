@@ -118,7 +118,7 @@ def codes(dtype):
 
 
 def without(data, column, value):
-    return data.at[:, column].set(value)
+    return jnp.asarray(np.where(np.arange(data.shape[1]) == column, value, data), data.dtype)
 
 
 def mixed(dtype):
@@ -140,7 +140,12 @@ def holed(data, share=0.25):
     values = np.asarray(data)
     mask = np.random.default_rng(8).random(values.shape) > share
     mask[0], mask[5] = True, False
-    return families.Observed(jnp.where(mask, values, np.roll(values, 1, 0)), jnp.asarray(mask))
+    return families.Observed(jnp.asarray(np.where(mask, values, np.roll(values, 1, 0))), jnp.asarray(mask))
+
+
+def trials_with_holes(dtype):
+    successes, tried = trials(dtype)
+    return families.Trials(holed(successes), tried)
 
 
 def measured_with_holes(dtype):
@@ -336,7 +341,7 @@ def labelled(family, labels, num_components, dtypes=BOTH, rows=mixed):
 
 
 def gated(dtype):
-    data = families.Gated(jnp.arange(ROWS) % 3, two_clusters(2, dtype))
+    data = families.Gated(jnp.asarray(np.arange(ROWS) % 3), two_clusters(2, dtype))
     return drawn(jaxem.mixture(families.gaussian("diag"), 2, gate=group_gate(3)), data)
 
 
@@ -528,7 +533,7 @@ COMBINED = {
 
 
 def linkage_row(dtype):
-    return linkage(), jnp.asarray(0.5, dtype), jnp.repeat(jnp.arange(4), jnp.array([38, 6, 6, 10]))
+    return linkage(), jnp.asarray(0.5, dtype), jnp.asarray(np.repeat(np.arange(4), [38, 6, 6, 10]))
 
 
 MODELS = {
@@ -592,6 +597,7 @@ MODELS = {
     "weibull, with holes": mixture_of(families.weibull, lambda dtype: holed(positives(2, dtype)), DOUBLE),
     "negative binomial, with holes": mixture_of(families.negative_binomial, lambda dtype: holed(wide_counts(2, dtype)), DOUBLE),
     "categorical, with holes": mixture_of(partial(families.categorical, (2, 4)), lambda dtype: holed(codes(dtype)), DOUBLE),
+    "binomial, with holes": mixture_of(families.binomial, trials_with_holes, DOUBLE),
     "grouped, with holes": mixture_of(lambda: families.grouped(families.gaussian("diag")), measured_with_holes, DOUBLE),
     "bernoulli, with holes": mixture_of(families.bernoulli, lambda dtype: holed(binary(3, dtype)), DOUBLE),
     "product with holes, some labels known": labelled(mixed_family, known_labels, 2, DOUBLE, mixed_with_holes),
@@ -653,12 +659,16 @@ def eigen_family(form, dim=3, dtypes=DOUBLE):
 
 
 def gaussian_family(covariance, dim):
-    shapes = {"full": jnp.eye(dim)[None] * jnp.ones((2, 1, 1)), "tied": jnp.eye(dim), "diag": jnp.ones((2, dim))}
+    shapes = {"full": np.stack([np.eye(dim)] * 2), "tied": np.eye(dim), "diag": np.ones((2, dim))}
 
     def build(dtype):
-        mean = jnp.stack([jnp.zeros(dim), jnp.full(dim, 2.5)])
-        params = families.Gaussian(mean, 2 * shapes.get(covariance, jnp.ones(2)))
-        return families.gaussian(covariance), jax.tree.map(lambda leaf: leaf.astype(dtype), params), two_clusters(dim, dtype)
+        mean = np.stack([np.zeros(dim), np.full(dim, 2.5)])
+        params = families.Gaussian(mean, 2 * shapes.get(covariance, np.ones(2)))
+        return (
+            families.gaussian(covariance),
+            jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
+            two_clusters(dim, dtype),
+        )
 
     return FamilyRow(build, BOTH if covariance == "full" else DOUBLE)
 
@@ -729,7 +739,7 @@ FAMILIES = {
         lambda dtype: (bernoulli_with_prior(), families.Bernoulli(jnp.array([[0.2, 0.3], [0.6, 0.8]], dtype)), binary(2, dtype))
     ),
     "gate": FamilyRow(
-        lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.arange(ROWS) % 3),
+        lambda dtype: (group_gate(3), jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], dtype), jnp.asarray(np.arange(ROWS) % 3)),
         DOUBLE,
     ),
     "gamma regression": FamilyRow(lambda dtype: one_regression("gamma", dtype), ("float32",)),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from models import linkage
 
 import jaxem
 from jaxem import Stationarity, Status, families
@@ -15,6 +16,10 @@ ALIKE = jaxem.Mixture(np.array([0.5, 0.5]), families.Poisson(np.array([2.0, 2.0]
 MAXIMUM = -1989.945859883
 
 
+def london(rates=(1.0, 3.0), **more):
+    return jaxem.fit(POISSONS, jaxem.Mixture([0.5, 0.5], families.Poisson(list(rates))), *DEATHS, **more)
+
+
 def test_fifty_steps_on_the_london_times_leave_what_the_maximum_says_remains():
     fit = jaxem.fit(POISSONS, START, *DEATHS, max_steps=50)
     found = jaxem.certify(POISSONS, fit, *DEATHS)
@@ -22,6 +27,11 @@ def test_fifty_steps_on_the_london_times_leave_what_the_maximum_says_remains():
     np.testing.assert_allclose(found.remaining, 0.0628, atol=5e-5)
     np.testing.assert_allclose(found.remaining, MAXIMUM - fit.log_likelihood, rtol=0.01)
     assert "see jaxem.polish" in repr(found)
+    early, end = fit, london(tol=0, solver=jaxem.squarem())
+    errors = jaxem.standard_errors(POISSONS, early, *DEATHS).errors
+    away = [end.params.weights - early.params.weights, end.params.components.rate - early.params.components.rate]
+    true = max(np.abs(away[0] / errors.weights).max(), np.abs(away[1] / errors.components.rate).max())
+    np.testing.assert_allclose(found.distance, true, rtol=0.1)
 
 
 def test_distance_and_what_remains_of_a_single_rate_are_those_in_closed_form():
@@ -112,3 +122,34 @@ def test_what_is_no_fit_is_refused_and_so_is_a_trace(look):
     fit = jaxem.fit(POISSONS, START, *DEATHS, max_steps=1)
     with pytest.raises(ValueError, match="call it outside jit and vmap"):
         jax.jit(lambda weights: look(POISSONS, fit, DEATHS[0], weights).remaining)(jnp.asarray(DEATHS[1]))
+
+
+def test_the_rate_is_that_at_which_steps_of_em_come_nearer():
+    """And that of linkage, .1328 in the literature."""
+    end, later = london(tol=0, solver=jaxem.squarem()), [london(tol=-np.inf, max_steps=steps) for steps in (2000, 2001)]
+    left = [float(fit.params.weights[0] - end.params.weights[0]) for fit in later]
+    np.testing.assert_allclose(jaxem.certify(POISSONS, end, *DEATHS).rate, left[1] / left[0], rtol=1e-5)
+    cells, animals = np.arange(4), np.array([125.0, 18.0, 20.0, 34.0])
+    fit = jaxem.fit(linkage(), 0.5, cells, animals, tol=0)
+    found = jaxem.certify(linkage(), fit, cells, animals)
+    np.testing.assert_allclose(found.rate, 0.132778734, rtol=1e-6)
+    assert found.kind == Stationarity.MAXIMUM
+
+
+def test_identical_components_and_a_missing_one_are_saddles():
+    found = jaxem.certify(POISSONS, london((2.0, 2.0)), *DEATHS)
+    assert found.kind == Stationarity.SADDLE
+    assert found.unidentified == jaxem.parameter_names(POISSONS, london().params)
+    alone = jaxem.Mixture(jnp.array([1.0, 0.0]), families.Poisson([float(DEATHS[0] @ DEATHS[1] / DEATHS[1].sum()), 6.0]))
+    fit = jaxem.fit(POISSONS, alone, *DEATHS)
+    assert jaxem.certify(POISSONS, fit, *DEATHS).kind == Stationarity.SADDLE
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(2, Stationarity.UNIDENTIFIED), (3, Stationarity.BOUNDARY)])
+def test_a_flat_ridge_is_unidentified_and_zeros_are_a_boundary(columns, expected):
+    rng, classes = np.random.default_rng(2), np.arange(3000) % 3 == 0
+    x = (rng.random((3000, 3)) < np.where(classes[:, None], [0.7, 0.8, 0.6], [0.2, 0.2, 0.0])).astype(float)[:, :columns]
+    model = jaxem.mixture(families.bernoulli(), 2)
+    start = jaxem.Mixture([0.3, 0.7], families.Bernoulli(np.array([[0.6, 0.7, 0.6], [0.2, 0.3, 0.05]])[:, :columns]))
+    fit = jaxem.fit(model, start, x, solver=jaxem.squarem())
+    assert jaxem.certify(model, fit, x).kind == expected

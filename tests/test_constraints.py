@@ -132,3 +132,11 @@ def test_retract_scales_to_a_product_of_one():
     received = constraints.retract(constraints.unit_product, jnp.array([2.0, 8.0]))
     np.testing.assert_allclose(received, [0.5, 2.0], rtol=1e-15)
     assert np.isnan(constraints.retract(constraints.unit_product, jnp.array([2.0, -8.0]))).all()
+
+
+def test_mending_orthonormal_matrices_takes_out_what_does_not_turn():
+    matrix = np.linalg.qr(np.arange(9.0).reshape(3, 3) % 4)[0]
+    change = np.random.default_rng(0).normal(size=(3, 3))
+    received = jax.jvp(constraints.orthonormal.mend, (jnp.asarray(matrix),), (jnp.asarray(change),))[1]
+    expected = (polar(matrix + 1e-6 * change)[0] - polar(matrix - 1e-6 * change)[0]) / 2e-6
+    np.testing.assert_allclose(received, expected, atol=1e-8)

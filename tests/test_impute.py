@@ -73,6 +73,25 @@ def test_counts_are_filled_by_expected_counts_or_by_counts():
     assert drawn[1, 1] > 5 > drawn[0, 0]
 
 
+def test_successes_are_filled_by_those_expected_among_their_trials_or_by_draws():
+    model, params = (
+        jaxem.mixture(families.binomial(), 2),
+        jaxem.Mixture([0.5, 0.5], families.Binomial([[0.1, 0.2], [0.9, 0.6]])),
+    )
+    trials = np.array([[9.0, 50], [9, 1000], [9, 5]])
+    data = families.Trials(families.observed([[0.0, np.nan], [9, np.nan], [np.nan, np.nan]]), trials)
+    received = jaxem.impute(model, params, data)
+    np.testing.assert_allclose(received[0], [0, 50 * 0.2], rtol=1e-6)
+    np.testing.assert_allclose(received[2], [9 * 0.5, 5 * 0.4], rtol=1e-12)
+    drawn = np.asarray(jaxem.impute(model, params, data, key=0))
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    assert drawn[1, 0] == 9 and 500 < drawn[1, 1] < 700
+    again, _ = model.sample(0, params, data)
+    np.testing.assert_array_equal(again.successes.mask, data.successes.mask)
+    with pytest.raises(ValueError, match="trials has holes"):
+        jaxem.impute(model, params, families.observed(families.Trials(trials, np.where(trials == 5, np.nan, trials))))
+
+
 def test_parts_of_a_product_are_filled_together_and_labels_left_out():
     family = families.labelled(families.product(size=families.gaussian("diag"), yes=families.bernoulli()))
     model = jaxem.mixture(family, 2)

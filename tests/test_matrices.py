@@ -10,6 +10,7 @@ import pytest
 
 from jaxem.matrices import (
     MOST_FACTORED,
+    MOST_MULTIPLIED,
     MOST_SOLVED,
     MOST_UNROLLED,
     cholesky,
@@ -17,6 +18,7 @@ from jaxem.matrices import (
     factor,
     is_positive_definite,
     log_det_and_trace,
+    product,
 )
 
 SIZES = [1, 2, MOST_UNROLLED, MOST_UNROLLED + 1, 12]
@@ -63,7 +65,7 @@ def test_large_factors_are_those_of_numpy_whatever_the_blocks_and_the_batch(dim,
 def test_the_slopes_of_determinant_and_trace_are_those_of_the_textbook_twice(dim):
     """∇ (a log|Σ| + b tr(Σ⁻¹ S)) = a P - b P S P, P = Σ⁻¹, whose change along V is -a P V P + b (P V P S P + P S P V P)."""
     sigma, scatter, along = matrices(dim, (3,))
-    slope = jax.grad(lambda x, s: 3 * log_det_and_trace(x, s)[0] + 2 * log_det_and_trace(x, s)[1], (0, 1))
+    slope = jax.jit(jax.grad(lambda x, s: 3 * log_det_and_trace(x, s)[0] + 2 * log_det_and_trace(x, s)[1], (0, 1)))
     p = np.linalg.inv(sigma)
     psp, pvp = p @ scatter @ p, p @ along @ p
     change = jax.jvp(lambda x: slope(x, scatter)[0], (sigma,), (along,))[1]
@@ -76,14 +78,14 @@ def test_the_slopes_of_determinant_and_trace_are_those_of_the_textbook_twice(dim
 def test_what_has_no_factor_is_told_apart_matrix_by_matrix(dim):
     flat = np.zeros((dim, dim)) if dim == 1 else np.ones((dim, dim)) - 1e-12 * np.eye(dim)
     batch = np.stack([np.eye(dim), flat, -np.eye(dim), np.full((dim, dim), np.nan), 1e-30 * np.eye(dim)])
-    np.testing.assert_array_equal(is_positive_definite(batch), [True, False, False, False, True])
+    np.testing.assert_array_equal(jax.jit(is_positive_definite)(batch), [True, False, False, False, True])
 
 
 @pytest.mark.parametrize("dim", SIZES)
 def test_first_and_second_derivatives_are_those_of_the_determinant_and_the_inverse(dim):
     """∇ log|Σ| = Σ⁻¹, and its derivative along V is -Σ⁻¹ V Σ⁻¹; in reverse mode, twice."""
     sigma, along = matrices(dim)[0], matrices(dim)[1]
-    slope = jax.grad(lambda x: factor(x)[2].sum())
+    slope = jax.jit(jax.grad(lambda x: factor(x)[2].sum()))
     inverse = np.linalg.inv(sigma)
     np.testing.assert_allclose(slope(sigma), inverse, rtol=1e-9, atol=1e-9 * np.abs(inverse).max())
     received, expected = jax.jvp(slope, (sigma,), (along,))[1], -inverse @ along @ inverse
@@ -104,7 +106,7 @@ def dot_generals(jaxpr):
     "function", [lambda x: cholesky(x)[1].sum(), lambda x: eigh(x)[1].sum(), lambda x: log_det_and_trace(x, x)[1].sum()]
 )
 def test_products_in_derivatives_are_in_full_precision(function):
-    products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(6)).jaxpr))
+    products = list(dot_generals(jax.make_jaxpr(jax.grad(function))(matrices(MOST_MULTIPLIED + 1)).jaxpr))
     assert products
     assert all(str(equation.params["precision"]).count("HIGHEST") == 2 for equation in products)
 
@@ -118,11 +120,13 @@ def test_derivatives_of_both_factors_are_those_of_jax(dim):
         return lower, jnp.linalg.inv(lower)
 
     for function, other in ((cholesky, by_jax), (eigh, jnp.linalg.eigh)):
-        received, expected = (jax.jvp(f, (sigma,), (along,))[1] for f in (function, other))
+        received, expected = (jax.jvp(jax.jit(f), (sigma,), (along,))[1] for f in (function, other))
         assert_same(received, tuple(expected), 1e-9)
         weights = jax.tree.map(jnp.cos, function(sigma))
         received, expected = (
-            jax.grad(lambda x, f=f, ws=weights: sum(jnp.vdot(w, part) for w, part in zip(ws, f(x), strict=True)))(sigma)
+            jax.jit(jax.grad(lambda x, f=f, ws=weights: sum(jnp.vdot(w, part) for w, part in zip(ws, f(x), strict=True))))(
+                sigma
+            )
             for f in (function, other)
         )
         assert_same(received + received.T, expected + expected.T, 1e-8)
@@ -168,3 +172,10 @@ def test_fits_in_four_threads_end():
     command = [sys.executable, "-c", MIXED_FITS, "3"]
     received = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert received.stdout.split() == ["ended"], received.stderr
+
+
+@pytest.mark.parametrize("dim", [3, 5, 7])
+def test_products_written_out_are_those_of_calls(dim):
+    a, b = np.random.default_rng(0).normal(size=(2, 4, 1, dim, dim))
+    expected = np.einsum("kmij,kmjl->kmil", a, b)
+    np.testing.assert_allclose(product(jnp.asarray(a), jnp.asarray(b)), expected, rtol=1e-12, atol=1e-12)

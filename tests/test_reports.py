@@ -31,7 +31,8 @@ def test_a_summary_sets_components_side_by_side_with_their_errors():
     lines = text.splitlines()
     (first, second), (light, heavy) = fit.params.components.rate, fit.params.weights
     assert lines[0].startswith("mixture(poisson(), 2): CONVERGED")
-    assert lines[1].endswith("3 free parameters, 9 observations")
+    assert lines[1].startswith("MAXIMUM, a local maximum")
+    assert lines[2].endswith("3 free parameters, 9 observations")
     assert lines[-1].split() == ["components.rate", f"{first:.2f}", "±", "0.12", f"{second:.5g}"]
     assert lines[-2].split() == ["weights", f"{light:.2f}", "±", f"{light:.2f}", f"{heavy:.2f}", "±", f"{heavy:.2f}"]
     with pytest.raises(ValueError, match="errors must be"):
@@ -42,5 +43,5 @@ def test_what_all_components_have_in_common_stands_below():
     x = jaxem.datasets.faithful()
     model = jaxem.mixture(families.gaussian("tied"), 2)
     lines = jaxem.summary(model, jaxem.fit(model, model.init(0, x), x), x).splitlines()
-    assert [line.split()[0] for line in lines[4:8]] == ["parameter", "weights", "components.mean[0]", "components.mean[1]"]
-    assert [line.split()[:2] for line in lines[9:11]] == [["of", "all"], ["components.covariance[0,", "0]"]]
+    assert [line.split()[0] for line in lines[5:9]] == ["parameter", "weights", "components.mean[0]", "components.mean[1]"]
+    assert [line.split()[:2] for line in lines[10:12]] == [["of", "all"], ["components.covariance[0,", "0]"]]

@@ -14,7 +14,8 @@ from jaxem.arrays import check_width, in_one_dtype, is_traced, look
 from jaxem.families import independent, shares
 from jaxem.families.bernoulli import share
 from jaxem.families.counts import log_mass_at_mean
-from jaxem.families.observed import Observed, check_columns, split
+from jaxem.families.holes import means
+from jaxem.families.observed import Observed, check_columns, split, with_holes
 from jaxem.families.positives import with_mean_row
 from jaxem.families.priors import BetaPrior, checked_beta, log_beta, seen_before
 from jaxem.families.shares import ShareStats
@@ -46,11 +47,17 @@ class Binomial(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """Successes and failures that have been looked at, (n, *event), and the log-mass of each row at its own shares, (n,)."""
+    """Successes and failures that have been looked at, (n, *event), and the log-mass of each row at its own shares, (n,).
+
+    `seen` (n, *event) tells where both successes and trials were observed, None where all were; `trials` are then those of
+    holes too, zero where their number is missing.
+    """
 
     successes: Array
     failures: Array
     at_own_share: Array
+    seen: Array | None = None
+    trials: Array | None = None
 
 
 def binomial(prior: BetaPrior | None = None) -> Family:
@@ -93,8 +100,16 @@ def _binomial(prior: BetaPrior | None) -> Family:
     def sample(key: Array, params: Binomial, labels: Array, like: Any) -> Trials:
         if like is None:
             raise ValueError("like must be data: successes depend on their trials, which a number of rows has not.")
-        trials = like.successes + like.failures
-        return Trials(jax.random.binomial(key, trials, params.probs[labels], dtype=trials.dtype), trials)
+        trials = like.successes + like.failures if like.trials is None else like.trials
+        drawn = jax.random.binomial(key, trials, params.probs[labels], dtype=trials.dtype)
+        return Trials(with_holes(drawn, like.seen), trials)
+
+    def complete(params: Binomial, x: Tried, responsibilities: Array, drawn: Trials | None) -> Array:
+        """Fill by the expected successes among the trials of a hole, or by those drawn."""
+        if drawn is not None:
+            return drawn.successes
+        trials = x.successes + x.failures if x.trials is None else x.trials
+        return trials * means(params.probs, responsibilities)
 
     return Family(
         evaluate,
@@ -105,6 +120,7 @@ def _binomial(prior: BetaPrior | None) -> Family:
         sample=sample,
         embed=lambda data: independent.columns(data.successes / positive(data.successes + data.failures)),
         prepare=_prepare,
+        complete=complete,
         log_prior=(lambda params: log_beta(prior, params.probs)) if prior else None,
         parts=(binomial, (prior,)),
     )
@@ -126,14 +142,19 @@ def _prepare(data: Any, weights: Array | None) -> Tried:
         tried = None if tried is None else jnp.broadcast_to(tried[:, None], taken.shape)
     if trials.shape != taken.shape:
         raise ValueError(f"trials has shape {trials.shape}, needs {taken.shape} as successes, or one number for each row.")
-    for seen in (took, tried):
-        check_columns(seen, weights)
-        taken, trials = (each if seen is None else jnp.where(seen, each, 0) for each in (taken, trials))
+    seen = _both_seen(took, tried)
+    check_columns(seen, weights)
+    known = trials
+    taken, trials = (each if seen is None else jnp.where(seen, each, 0) for each in (taken, trials))
     if not is_traced(taken, trials) and look(lambda: (taken > trials).any()):
         raise ValueError("successes has more than there are trials: needs successes ≤ trials, entry by entry.")
     left = jnp.where(taken <= trials, trials - taken, jnp.nan)
     own = log_mass_at_mean(taken) + log_mass_at_mean(left) - log_mass_at_mean(trials)
-    return Tried(taken, left, independent.columns(own).sum(1))
+    return Tried(taken, left, independent.columns(own).sum(1), seen, None if seen is None else known)
+
+
+def _both_seen(took: Array | None, tried: Array | None) -> Array | None:
+    return tried if took is None else took if tried is None else took & tried
 
 
 def _counts(leaf: Any, name: str) -> tuple[Array, Array | None]:

@@ -38,14 +38,14 @@ def groups(values: PyTree, ids: Any) -> Grouped:
     """Return measurements in long format, leaves (N, *event), as one row for each id, in order of first appearance.
 
     ids: (N,) of any type that can be told apart. Places beyond a row's count repeat its first measurement.
-    Raises ValueError for lengths that do not agree.
+    Raises ValueError for lengths that do not agree, and for ids that are no such.
 
     >>> from jaxem import families
     >>> x = families.groups([1.0, 2.0, 3.0], ["b", "a", "b"])
     >>> print(x.values.tolist(), x.count)
     [[1.0, 3.0], [2.0, 2.0]] [2 1]
     """
-    ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    ids = _told_apart(ids)
     leaves = jax.tree.map(np.asarray, as_arrays(values, "values"))
     lengths = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(leaves)}
     if lengths != {len(ids)} or not ids:
@@ -57,6 +57,22 @@ def groups(values: PyTree, ids: Any) -> Grouped:
     starts = np.cumsum(count) - count
     places = starts[:, None] + np.where(np.arange(count.max()) < count[:, None], np.arange(count.max()), 0)
     return Grouped(jax.tree.map(lambda leaf: leaf[order[places]], leaves), count)
+
+
+def _told_apart(ids: Any) -> list[Any]:
+    """Return ids as a list; ValueError for what is no list of them, and for what cannot be told apart."""
+    needs = "needs one for each row of values, such as a number, a name or a tuple of these"
+    if np.ndim(ids) != 1 if hasattr(ids, "shape") else isinstance(ids, str) or not hasattr(ids, "__iter__"):
+        raise ValueError(f"ids has shape {np.shape(ids)}, {needs}.")
+    given = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    for row, each in enumerate(given):
+        try:
+            known = hash(each) is not None and bool(each == each)
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise ValueError(f"ids has {each!r} in row {row}, {needs}: others cannot be told apart.")
+    return given
 
 
 def grouped(family: Family) -> Family:
@@ -166,6 +182,7 @@ def _of_each(x: _Measured, responsibilities: Array) -> Array:
     return (responsibilities[:, None] * there[:, :, None]).reshape(-1, responsibilities.shape[1])
 
 
+@jax.jit
 def _filled(leaf: Array, there: Array) -> Array:
     """Return measurements with one that is there in the place of those that are not, whatever stands there."""
     row = jnp.argmax(there[:, 0])

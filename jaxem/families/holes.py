@@ -245,6 +245,7 @@ def _embedded(family: Family) -> Callable[[PyTree], Array]:
     return points
 
 
+@partial(jax.jit, static_argnums=0)
 def _typical(family: Family, x: Holed, weights: Array | None) -> Array:
     points, seen = _over(_embedded(family), _columns(x)), _first(x.seen, x.seen.ndim)
     counted = seen if weights is None else seen & (weights > 0)[None]

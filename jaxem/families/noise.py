@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxem.arrays import as_rows
+from jaxem.families.observed import Observed, split
 from jaxem.model import Family, PyTree
 from jaxem.trees import dtype_of_weights, num_rows
 
@@ -53,4 +55,21 @@ def _noise(density: float) -> Family:
 
 
 def _prepare(data: Any, weights: Array | None) -> PyTree:
-    return as_rows(data)
+    """Return rows; ValueError for holes, as a density over whole rows says nothing of what it is over parts of them."""
+    return as_rows(jax.tree.map(_whole, data, is_leaf=_may_have_holes))
+
+
+def _may_have_holes(node: Any) -> bool:
+    return isinstance(node, Observed)
+
+
+def _whole(part: Any) -> Any:
+    if not _may_have_holes(part):
+        return part
+    values, seen = split(part)
+    if seen is not None:
+        raise ValueError(
+            "data has holes, and noise has a density over whole rows, which does not say what it is over a part of one: "
+            "drop rows with holes, or fill them first by jaxem.impute from a model without noise."
+        )
+    return values

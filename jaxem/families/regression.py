@@ -61,7 +61,8 @@ def prepare_regression(data: Any, weights: Array | None, kind: Kind, common: tup
     dtype = _dtype([leaf for leaf in data if leaf is not None])
     columns = design(_converted(data.x, dtype, "x"), weights, "x", common)
     y, offset, trials = (_one_each(getattr(data, name), columns, name) for name in ("y", "offset", "trials"))
-    assert y is not None
+    if y is None:
+        raise ValueError("y is None, needs (n,): one response for each row of x.")
     return Responses(columns, _checked(y, trials, kind), offset, trials)
 
 

@@ -12,6 +12,7 @@ from jax import Array
 from jaxem import constraints
 from jaxem.arrays import prepared
 from jaxem.families.binomial import Trials
+from jaxem.families.observed import Observed, split
 from jaxem.families.priors import updated
 from jaxem.families.regression import Regression
 from jaxem.model import Family, PyTree, check_family, require
@@ -59,8 +60,9 @@ def zero_inflated(family: Family) -> Family:
     """Return `family` with zeros of another origin: p(x | π_k, θ_k) = π_k [x = 0] + (1 - π_k) p(x | θ_k).
 
     Data are those of `family`: counts (n,) or rows (n, d), which are zero where all of their columns are, `Trials`, or a
-    `Regression`, which makes zero-inflated Poisson regression. Whether a zero is of the other origin is a latent variable
-    of the family's own, so that the M-step is exact where that of `family` is. Lambert (1992).
+    `Regression`, which makes zero-inflated Poisson regression; of rows with holes, what was observed is zero or not.
+    Whether a zero is of the other origin is a latent variable of the family's own, so that the M-step is exact where that
+    of `family` is. Lambert (1992).
     Raises ValueError for what is no Family.
 
     >>> import jaxem
@@ -116,7 +118,7 @@ def _zero_inflated(family: Family) -> Family:
         if isinstance(data, MaybeZero):
             return data
         rows = prepared(family, data, weights)
-        return MaybeZero(rows, _are_zero(_response(data)))
+        return MaybeZero(rows, _are_zero(data))
 
     embed, size, prior, degenerate = family.embed, family.size, family.log_prior, family.degenerate
     return Family(
@@ -149,12 +151,15 @@ def _either(one: Array, other: Array) -> tuple[Array, Array]:
     return jnp.where(some, peak + jnp.log(divisor), -jnp.inf), first / divisor
 
 
-def _response(data: Any) -> Any:
-    """Return what of the data may be zero."""
-    return data.y if isinstance(data, Regression) else data.successes if isinstance(data, Trials) else data
-
-
-def _are_zero(response: Any) -> Array:
+def _are_zero(data: Any) -> Array:
+    """Tell which rows are zero, (n,), in all that was observed of them."""
+    if isinstance(data, Trials) and isinstance(data.trials, Observed):
+        untried = ~jnp.asarray(data.trials.mask)
+        return _are_zero(data.successes) | untried.reshape(untried.shape[0], -1).all(1)
+    response = data.y if isinstance(data, Regression) else data.successes if isinstance(data, Trials) else data
+    if isinstance(response, Observed):
+        values, seen = split(response)
+        return _are_zero(values if seen is None else jnp.where(seen, values, 0))
     if isinstance(response, dict) or hasattr(response, "_fields"):
         raise ValueError(
             f"data must be an array, Trials or a Regression, which are zero or not, got {type(response).__name__}: "
@@ -165,7 +170,9 @@ def _are_zero(response: Any) -> Array:
 
 
 def _with_zeros(data: Any, zero: Array) -> Any:
-    """Return drawn data with zeros in the rows told."""
+    """Return drawn data with zeros in the rows told, where they have no holes."""
+    if isinstance(data, Observed):
+        return data._replace(values=jnp.where(data.mask, _with_zeros(data.values, zero), data.values))
     if isinstance(data, Regression):
         return data._replace(y=jnp.where(zero, 0, data.y))
     if isinstance(data, Trials):

@@ -118,25 +118,20 @@ def nearby(model: Model, found: Evidence, errors: np.ndarray, random: np.random.
     `errors` are the standard errors of the entries in unconstrained space, zero where they are not known.
     """
     start, end = flat(found.survey.free, HERE), flat(found.survey.free, UPDATE)
-    ours = np.array(_are_real(model, found.update))
+    free = jax.tree.map(lambda leaf: np.asarray(leaf)[HERE], found.survey.free)
+    ours = np.array(_are_real(model, found.update, free))
     end = np.where(np.isfinite(start) & np.isfinite(end), end, start)
     known = np.where(ours, errors, np.minimum(errors, 0.2 / size))
     step = np.where(errors > 0, known, 0.02 / size * np.abs(start))
     with np.errstate(invalid="ignore"):  # infinite on the boundary of a domain, where they stay
         moved = start + 0.5 * (end - start) + size * step * random.uniform(-1, 1, start.shape)
-    free = jax.tree.map(lambda leaf: np.asarray(leaf)[HERE], found.survey.free)
     return jax.device_get(constrained(model, unflat(np.where(np.isfinite(moved), moved, start), free)))
 
 
-def _are_real(model: Model, params: PyTree) -> list[bool]:
+def _are_real(model: Model, params: PyTree, free: PyTree) -> list[bool]:
     """Tell for each entry in unconstrained space whether it has the units of a parameter, not of a logarithm."""
-    domains = constraints.broadcast(model.constraints, params)
-    sizes = [np.size(leaf) for leaf in jax.tree.leaves(jax.eval_shape(partial(_free, model), params))]
-    return [domain.name == "real" for domain, size in zip(domains, sizes, strict=True) for _ in range(size)]
-
-
-def _free(model: Model, params: PyTree) -> PyTree:
-    return constraints.unconstrain(model.constraints, params)
+    pairs = zip(constraints.broadcast(model.constraints, params), jax.tree.leaves(free), strict=True)
+    return [domain.name == "real" for domain, leaf in pairs for _ in range(np.size(leaf))]
 
 
 def standard_errors(scale: np.ndarray, num: int) -> np.ndarray:

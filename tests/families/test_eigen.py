@@ -48,6 +48,7 @@ def updated(form, params, scatter, counts, variance_floor=None):
     zeros = jnp.zeros_like(params.mean)
     stats = GaussianStats(jnp.asarray(counts), zeros, zeros, scatter)
     family = families.gaussian(form, variance_floor)
+    family = family._replace(m_step=jax.jit(family.m_step), expected_log_prob=jax.jit(family.expected_log_prob))
     return family, stats, family.m_step(params, stats)
 
 
@@ -114,7 +115,7 @@ COUNTS = np.array([4.0, 3.0, 20.0])
 @pytest.mark.parametrize("solve", EXPAND)
 def test_volumes_and_shapes_are_the_best_above_the_floor(solve, floor):
     least = Least(jnp.array([1.0, 1.2, 0.8]), floor * jnp.array([1.0, 0.5, 2.0, 1.0]))
-    found = solve(jnp.asarray(TABLE), jnp.asarray(COUNTS), least, jnp.ones(3))
+    found = jax.jit(solve)(jnp.asarray(TABLE), jnp.asarray(COUNTS), least, jnp.ones(3))
     bound = np.asarray(least.component)[:, None] * np.asarray(least.axis)
     assert bool(found.held) == (floor > 0.1)
     assert (spread_of(found) >= bound * (1 - 1e-12)).all()

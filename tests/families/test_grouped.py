@@ -65,6 +65,9 @@ def test_what_is_no_such_data_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=says):
             family.prepare(data, None)
+    for ids in (np.zeros((3, 1), int), [[1], [2], [1]], [1.0, np.nan, 2.0], "abc", 3, None, np.array("abc")):
+        with pytest.raises(ValueError, match=r"^ids has .* needs one for each row of values"):
+            families.groups([1.0, 2.0, 3.0], ids)
     with pytest.raises(ValueError, match=r"values has .3. rows and ids 2"):
         families.groups(np.zeros(3), [1, 2])
     with pytest.raises(ValueError, match="like must be data"):

@@ -105,6 +105,7 @@ def test_rows_in_tiles_of_one_pattern_are_as_each_by_itself():
     rows, mean = jnp.asarray(np.where(seen, rng.normal(size=(500, 3)), 0)), jnp.asarray(MEAN)
     weights = jnp.asarray(rng.random((500, 2)))
 
+    @jax.jit
     def found(gaps):
         *densities, moments = missing.evaluate(MATRICES, jnp.asarray(FULL), rows, mean, gaps)
         return densities, moments(weights, weights)

@@ -440,6 +440,7 @@ def test_samples_keep_columns_offsets_and_trials():
     [
         (families.glm("poisson"), X, r"data must be families\.Regression\(x, y, offset=None, trials=None\), got ndarray"),
         (families.glm("poisson"), Regression(X[:, 0], X[:, 0]), r"x has shape \(40,\), needs \(n, p\): x\[:, None\]"),
+        (families.linear_regression(), Regression(X, None), r"y is None, needs \(n,\): one response for each row of x"),
         (families.glm("poisson"), Regression(X, X[:, :1]), r"y has shape \(40, 1\), needs \(40,\): one for each row of x"),
         (families.glm("poisson"), Regression(X, X[:, 1]), r"y needs counts, whole numbers ≥ 0; got .* in row"),
         (families.glm("gamma"), Regression(X, np.arange(ROWS)), "y needs numbers > 0; got 0 in row 0"),

@@ -110,7 +110,7 @@ def test_what_is_no_such_data_is_refused_by_name(family, data, says):
 
 
 def test_numbers_of_categories_are_whole():
-    for wrong in (0, 2.5, (), (2, 0)):
+    for wrong in (0, 2.5, True, (), (2, 0)):
         with pytest.raises(ValueError, match=r"num_categories|columns"):
             families.categorical(wrong)
     assert families.categorical([2, 3]) is families.categorical((2, 3))

@@ -72,6 +72,10 @@ def test_what_is_no_union_is_refused():
     family = families.union((poisson, 2))
     with pytest.raises(ValueError, match="in a part of the union"):
         jax.eval_shape(lambda x: family.evaluate((families.Poisson(jnp.ones(3)),), family.prepare(x, None)), np.ones(2))
+    both, x = families.union((families.gaussian(), 1), (families.noise(0.1), 1)), families.observed([[1.0], [np.nan], [2.0]])
+    with pytest.raises(ValueError, match="data has holes, and noise has a density over whole rows"):
+        both.prepare(x, None)
+    np.testing.assert_array_equal(both.prepare(families.observed([[1.0], [2.0]]), None).parts[1], [[1.0], [2.0]])
     for density in (0, -1, np.inf, "1", True):
         with pytest.raises(ValueError, match="density must be"):
             families.noise(density)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from conftest import DATA
 from plain_em import poisson_log_mass
 
@@ -86,6 +87,17 @@ def test_samples_are_like_the_data_with_zeros_in_place(data):
     np.testing.assert_array_equal(drawn.successes if isinstance(data, Trials) else drawn.y, 0)
     drawn, _ = jaxem.single(families.zero_inflated(family)).sample(0, ZeroInflated([0.0], components), data)
     assert (np.asarray(drawn.successes if isinstance(data, Trials) else drawn.y) > 0).all()
+
+
+def test_what_was_observed_of_a_row_is_zero_or_not_whatever_stands_in_its_holes():
+    x, seen = np.array([[0, 9], [0, 0], [9, 9], [3, 0]]), np.array([[1, 0], [1, 1], [0, 0], [1, 1]], bool)
+    params = ZeroInflated(jnp.array([0.3]), Poisson(jnp.array([[2.0, 5.0]])))
+    rows = FAMILY.prepare(families.Observed(np.where(seen, x, np.nan), seen), None)
+    mass = np.where(seen, scipy.stats.poisson.pmf(x, [2.0, 5.0]), 1).prod(1)
+    expected = 0.3 * (np.where(seen, x, 0) == 0).all(1) + 0.7 * mass
+    np.testing.assert_allclose(np.exp(FAMILY.evaluate(params, rows)[0][:, 0]), expected, rtol=1e-12)
+    drawn = FAMILY.sample(jax.random.key(0), params._replace(zero=jnp.ones(1)), jnp.zeros(4, int), rows)
+    np.testing.assert_array_equal(drawn.values, np.where(seen, 0, np.nan))
 
 
 def test_what_is_no_array_of_counts_is_refused():

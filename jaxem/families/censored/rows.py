@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -108,6 +109,7 @@ def _status(status: Any) -> Any:
     return jnp.asarray(status).astype(jnp.int32)
 
 
+@partial(jax.jit, static_argnums=0)
 def _illegal(domain: Domain, value: Array, status: Array, upper: Array | None) -> tuple[Array, Array]:
     """Tell which values and which upper ends are none."""
     bounded = status == INTERVAL
@@ -132,6 +134,7 @@ def _refuse(value: Array, upper: Array | None, domain: Domain, bad: np.ndarray, 
             )
 
 
+@partial(jax.jit, static_argnums=3)
 def _known(value: Array, status: Array, upper: Array | None, domain: Domain) -> Known:
     bad, bad_upper = _illegal(domain, value, status, upper)
     bounded = status == INTERVAL

@@ -10,12 +10,13 @@ from jax.scipy.special import logsumexp
 from jaxem.families.gaussian import spectrum
 from jaxem.families.gaussian.eigen import Eigen
 from jaxem.families.gaussian.floor import Least, hold_variances, least_by_columns, least_by_size
-from jaxem.families.gaussian.turning import along, common_axes, in_old_order
+from jaxem.families.gaussian.scaling import Spectrum, Sums, scaled
+from jaxem.families.gaussian.turning import along, common_axes, in_old_order, turned
 from jaxem.matrices import diagonal, eigh
 from jaxem.numerics import positive
 from jaxem.orthonormal import upright
 
-Solve = Callable[[Array, Array, Least | None, Array], spectrum.Spectrum]
+Solve = Callable[[Array, Array, Least | None, Array], Spectrum]
 SPECTRA: dict[str, Solve] = {
     "EE": spectrum.all_alike,
     "VE": spectrum.one_shape,
@@ -54,17 +55,17 @@ def own_orientation(
 
 
 def common_shape(scatter: Array, counts: Array, total: Array, floor: float | None, old: Eigen) -> tuple[Eigen, Array]:
-    """VEE: volumes for a common λ⁻¹-weighted scatter, its eigenvectors and eigenvalues, in turn to where they stay.
+    """VEE: volumes for a common λ⁻¹-weighted scatter, its eigenvectors and eigenvalues, which follow them.
 
     Celeux & Govaert (1995), §4.
     """
 
-    def table_at(precision: Array) -> tuple[Array, Array]:
-        vectors = eigh((scatter * precision[:, None, None]).sum(0))[1]
-        return jnp.maximum(along(scatter, vectors[None]), 0), vectors
+    def look(precision: Array) -> Sums:
+        values, vectors = eigh((scatter * precision[:, None, None]).sum(0))
+        return Sums(jnp.maximum(values, 0), turned(scatter, vectors), vectors)
 
     least = _least(spectrum.one_shape, scatter, counts, total, floor)
-    found, vectors = spectrum.scaled(table_at, counts, least, old.volume)
+    found, vectors = scaled(look, counts, least, old.volume)
     axes, orientation = in_old_order(found.axes, vectors, old.axes, old.orientation)
     return Eigen(found.volume, axes, orientation), jnp.broadcast_to(found.held, counts.shape)
 
@@ -76,7 +77,7 @@ def common_orientation(
     least = _least(solve, scatter, counts, total, floor)
     some = (counts > 0)[:, None]
 
-    def best(table: Array) -> spectrum.Spectrum:
+    def best(table: Array) -> Spectrum:
         return solve(jnp.maximum(table, 0), counts, least, old.volume)
 
     def variances_of(table: Array) -> Array:
@@ -88,10 +89,13 @@ def common_orientation(
         return (counts[:, None] * jnp.log(spread) + table / spread).sum()
 
     def smooth(table: Array) -> Array:
-        logs = jnp.log(jnp.where(some, table, 1))
+        sums = jnp.where(some, table, 1)
         if solve is spectrum.each_its_own:
-            return (counts[:, None] * logs).sum()
-        return counts.sum() * logs.shape[1] * logsumexp(jnp.where(some, logs.mean(1, keepdims=True), -jnp.inf))
+            wanted = sums / positive(counts)[:, None]
+            spread = wanted if least is None else jnp.maximum(wanted, least.component[:, None] * least.axis[None])
+            return (counts[:, None] * jnp.log(spread) + sums / spread).sum()
+        logs = jnp.log(sums).mean(1, keepdims=True)
+        return counts.sum() * sums.shape[1] * logsumexp(jnp.where(some, logs, -jnp.inf))
 
     orientation = common_axes(scatter, variances_of, lost, smooth, old.orientation)
     found = best(along(scatter, orientation[None]))

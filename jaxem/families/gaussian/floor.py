@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.matrices import diagonal, diagonal_matrix, eigh, is_positive_definite
+from jaxem.matrices import diagonal, diagonal_matrix, eigh, is_positive_definite, product
 
 DROWNED = 4.0  # ulps of its trace below which an eigenvalue of a matrix is rounding
 
@@ -36,7 +36,7 @@ def hold_matrices(covariance: Array, total: Array, floor: float | None) -> tuple
 
     def raised(state: tuple[Array, Array]) -> tuple[Array, Array]:
         values, vectors = eigh(state[1] / scale)  # of the state, or XLA would move it out of the loop
-        lifted = (vectors * jnp.maximum(values, least)[..., None, :]) @ vectors.mT * scale
+        lifted = product(vectors * jnp.maximum(values, least)[..., None, :], vectors.mT) * scale
         return jnp.zeros_like(state[0]), jnp.where(held[..., None, None], lifted, state[1])
 
     # a loop of at most one turn: under vmap a cond would cost its eigenvalues in every step

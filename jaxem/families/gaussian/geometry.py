@@ -13,7 +13,7 @@ from jax import Array
 from jaxem.families.gaussian.distances import moments as coordinate_moments
 from jaxem.families.gaussian.distances import square_distances
 from jaxem.families.gaussian.eigen import Turned
-from jaxem.matrices import diagonal, diagonal_matrix, factor, log_det_and_trace
+from jaxem.matrices import diagonal, diagonal_matrix, factor, log_det_and_trace, product
 from jaxem.numerics import positive, symmetric
 from jaxem.orthonormal import identity_like
 
@@ -53,14 +53,15 @@ def _whitened(lower: Array, inverse: Array, log_determinant: Array, rows: Array,
     """
     k, dim = mean.shape
     ended = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
-    whiten = jnp.concatenate([inverse, -inverse @ mean[:, :, None]], 2)
+    whiten = jnp.concatenate([inverse, -(inverse * mean[:, None, :]).sum(2, keepdims=True)], 2)
     z = (whiten.reshape(k * dim, dim + 1) @ ended.T).reshape(k, dim, -1)
 
     def moments(responsibilities: Array) -> tuple[Array, Array]:
         weighted = (responsibilities.T[:, None, :] * z).reshape(k * dim, -1)
         sums = (weighted @ ended).reshape(k, dim, dim + 1)
         first, second = sums[:, :, dim:], sums[:, :, :dim]
-        return (lower @ first)[:, :, 0], symmetric(lower @ (second - first * mean[:, None, :]))
+        about_mean = second - first * mean[:, None, :]
+        return (lower * first.mT).sum(2), symmetric(product(lower, about_mean))
 
     return (z**2).sum(1), log_determinant, moments
 
@@ -106,7 +107,7 @@ def _by_precision(precision: Array, log_determinant: Array, rows: Array, mean: A
 
 
 def _along_axes(covariance: Turned, scatter: Array) -> tuple[Array, Array]:
-    along = ((scatter @ covariance.orientation) * covariance.orientation).sum(-2)
+    along = (product(scatter, covariance.orientation) * covariance.orientation).sum(-2)
     return jnp.log(covariance.variances).sum(1), (along / covariance.variances).sum(1)
 
 
@@ -127,7 +128,7 @@ TURNED = MATRICES._replace(  # Σ is Turned, S (k, d, d)
     log_det_and_trace=_along_axes,
     spread=lambda scatter: Turned(diagonal(scatter), identity_like(scatter)),
     widest=lambda covariance: covariance.variances.max(),
-    full=lambda covariance, k: (covariance.orientation * covariance.variances[:, None, :]) @ covariance.orientation.mT,
+    full=lambda covariance, k: product(covariance.orientation * covariance.variances[:, None, :], covariance.orientation.mT),
 )
 
 ONE_MATRIX = Geometry(

@@ -6,27 +6,15 @@ both or neither; it is convex in log λ and log a, so that where its slopes vani
 its minimum. Without a floor: Celeux & Govaert (1995), §4.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxem.families.gaussian.eigen import split
 from jaxem.families.gaussian.floor import Least
+from jaxem.families.gaussian.scaling import Spectrum, Sums, scaled
 from jaxem.numerics import geometric_mean, positive
 
-MOST_TURNS = 500  # of what ends much sooner, unless the table has zeros that let volumes run away
-FALL = 1e-10  # times a square of rounding, the least share of its old volume that one without any spread is left, to divide by
 MOST_LEVELS = 60  # Newton steps for the common volume: one for each piece of a piecewise smooth curve, and a few
-
-
-class Spectrum(NamedTuple):
-    """Volume () or (k,), axes (d,) or (k, d), and whether the floor holds any of them."""
-
-    volume: Array
-    axes: Array
-    held: Array
 
 
 def all_alike(table: Array, counts: Array, least: Least | None, old: Array) -> Spectrum:
@@ -46,62 +34,12 @@ def each_its_own(table: Array, counts: Array, least: Least | None, old: Array) -
 
 
 def one_shape(table: Array, counts: Array, least: Least | None, old: Array) -> Spectrum:
-    """Volumes of their own, one shape: see `scaled`."""
-    return scaled(lambda precision: (table, ()), counts, least, old)[0]
+    """Volumes of their own, one shape: see `scaling.scaled`."""
 
+    def look(precision: Array) -> Sums:
+        return Sums((table * precision[:, None]).sum(0), table, ())
 
-class _Scaling(NamedTuple):
-    volume: Array  # (k,)
-    axes: Array  # (d,), of any product
-    boxed: Array  # whether the floor is minded
-    change: Array  # of the volumes, as a share, in the last turn
-    done: Array
-    turns: Array
-
-
-def scaled(
-    table_at: Callable[[Array], tuple[Array, Any]], counts: Array, least: Least | None, old: Array
-) -> tuple[Spectrum, Any]:
-    """Return volumes λ_k and one shape for all, and what `table_at` adds to its table at the end.
-
-    In turn a_j = Σ_k m_kj / (N λ_k) and λ_k = Σ_j m_kj / (d N_k a_j), from the old volumes to where they stay; `table_at` takes
-    1 / λ (k,) to the table along the axes that are best for them. If that ends below the floor, again with λ_k ≥ f_k and
-    a_j ≥ g_j, which is the floor written without the product: whatever lies above can be scaled so.
-    """
-    some, eps = counts > 0, jnp.finfo(counts.dtype).eps
-    vanishing = FALL * eps**2 * old
-    floor_of_axis, floor_of_component = (jnp.zeros(1, counts.dtype),) * 2 if least is None else (least.axis, least.component)
-
-    def shape(volume: Array, boxed: Array) -> tuple[Array, Array, Any]:
-        table, more = table_at(1 / volume)
-        axes = (table / volume[:, None]).sum(0) / counts.sum()
-        return jnp.maximum(axes, jnp.where(boxed, floor_of_axis, 0)), table, more
-
-    def turn(state: _Scaling) -> _Scaling:
-        axes, table, _ = shape(state.volume, state.boxed)
-        wanted = (table / axes[None]).mean(1) / positive(counts)
-        volume = jnp.where(some, jnp.maximum(wanted, jnp.where(state.boxed, floor_of_component, vanishing)), state.volume)
-        change = jnp.abs(volume / state.volume - 1).max()
-        rounding = (change >= state.change) & (change <= 256 * eps)
-        settled = ~(change > 2 * eps) | rounding | (state.turns >= MOST_TURNS)
-        below = (some[:, None] & (volume[:, None] * axes[None] < floor_of_component[:, None] * floor_of_axis[None])).any()
-        enter = settled & below & ~state.boxed
-        smallest = jnp.where(some, volume / positive(floor_of_component), jnp.inf).min()
-        return _Scaling(
-            jnp.where(enter, volume / smallest, volume),
-            axes,
-            state.boxed | enter,
-            jnp.where(enter, jnp.inf, change),
-            settled & ~enter,
-            jnp.where(enter, 0, state.turns + 1),
-        )
-
-    axes = shape(old, jnp.asarray(False))[0]
-    start = _Scaling(old, axes, jnp.asarray(False), jnp.asarray(jnp.inf, counts.dtype), jnp.asarray(False), jnp.asarray(0))
-    end = lax.while_loop(lambda state: ~state.done, turn, start)
-    axes, _, more = shape(end.volume, end.boxed)
-    scale = geometric_mean(axes)
-    return Spectrum(end.volume * scale, axes / scale, end.boxed), more
+    return scaled(look, counts, least, old)[0]
 
 
 def one_volume(table: Array, counts: Array, least: Least | None, old: Array) -> Spectrum:
@@ -118,6 +56,12 @@ def one_volume(table: Array, counts: Array, least: Least | None, old: Array) -> 
     return Spectrum(jnp.where(held, filled_volume, volume), jnp.where(held, filled, axes), held)
 
 
+def _equal_before(values: Array) -> Array:
+    """Return how many of its row stand before each value and are equal to it."""
+    places = jnp.arange(values.shape[1])
+    return ((values[:, :, None] == values[:, None, :]) & (places[None, :, None] > places[None, None, :])).sum(2)
+
+
 def _filled(table: Array, counts: Array, bound: Array, held: Array) -> tuple[Array, Array]:
     """Return what `one_volume` does where the floor holds some variances, as water does that is filled into vessels.
 
@@ -129,7 +73,8 @@ def _filled(table: Array, counts: Array, bound: Array, held: Array) -> tuple[Arr
     some, dim, eps = counts > 0, table.shape[1], jnp.finfo(table.dtype).eps
     excess = jnp.log(jnp.maximum(table, jnp.finfo(table.dtype).tiny)) - jnp.log(bound)
     base = jnp.log(bound).sum(1)
-    sums = jnp.cumsum(-jnp.sort(-excess, 1), 1)
+    rank = (excess[:, :, None] < excess[:, None, :]).sum(2) + _equal_before(excess)
+    sums = jnp.where(rank[:, None, :] <= jnp.arange(dim)[None, :, None], excess[:, None, :], 0).sum(2)
     sizes = jnp.arange(1, dim + 1, dtype=table.dtype)[None]
 
     def levels(total: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.matrices import diagonal
+from jaxem.matrices import diagonal, diagonal_matrix, product
 from jaxem.orthonormal import identity_like, polished
 
 MOST_SWEEPS = 100  # of turns in all planes, where each sweep gains
@@ -20,27 +20,44 @@ NEAR = 1e-3  # how much of the slope may be left by that
 
 def in_old_order(values: Array, vectors: Array, old_values: Array, old_vectors: Array) -> tuple[Array, Array]:
     """Return eigenvalues (..., d), in rising order, and vectors in the order and with the signs of the old ones."""
-    rank = jnp.argsort(jnp.argsort(jnp.broadcast_to(old_values, values.shape), -1), -1)
-    ordered = jnp.take_along_axis(vectors, jnp.broadcast_to(rank[..., None, :], vectors.shape), -1)
+    old = jnp.broadcast_to(old_values, values.shape)
+    places = jnp.arange(old.shape[-1])
+    before = (old[..., :, None] < old[..., None, :]) | (
+        (old[..., :, None] == old[..., None, :]) & jnp.broadcast_to(places[:, None] < places[None], vectors.shape)
+    )
+    rank = before.sum(-2, dtype=places.dtype)
+    chosen = jnp.broadcast_to(places[:, None], vectors.shape) == rank[..., None, :]
+    ordered = product(vectors, chosen.astype(vectors.dtype))
     against = (ordered * old_vectors).sum(-2, keepdims=True) < 0
-    return jnp.take_along_axis(values, rank, -1), jnp.where(against, -ordered, ordered)
+    return jnp.where(chosen, values[..., :, None], 0).sum(-2), jnp.where(against, -ordered, ordered)
 
 
 def along(scatter: Array, orientation: Array) -> Array:
     """Return the sums of squares along axes: (k, d, d) and (k, d, d) or (1, d, d) -> (k, d)."""
-    return ((scatter @ orientation) * orientation).sum(-2)
+    return (product(scatter, orientation) * orientation).sum(-2)
+
+
+def turned(scatter: Array, axes: Array) -> Array:
+    """Return DᵀS_kD, (k, d, d), from one D (d, d) for all."""
+    return product(product(axes.T[None], scatter), axes[None])
 
 
 @cache
 def _rounds(dim: int) -> Any:
-    """Return all planes of d axes, (rounds, planes, 2), in rounds of planes that have no axis in common."""
+    """Return all planes of d axes in rounds of planes that have no axis in common, (rounds, d, d).
+
+    In a round, row i has ±1 at the axis that makes a plane with i, 1 for the first of both; at i where there is none.
+    """
     seats = list(range(dim + dim % 2))
-    found = []
-    for _ in range(len(seats) - 1):
-        pairs = [(seats[i], seats[-1 - i]) for i in range(len(seats) // 2)]
-        found.append([sorted(pair) for pair in pairs if max(pair) < dim])
+    found = np.zeros((len(seats) - 1, dim, dim))
+    for planes in found:
+        for first, second in zip(seats[: len(seats) // 2], seats[::-1], strict=False):
+            low, high = sorted((first, second))
+            planes[low, high if high < dim else low] = 1
+            if high < dim:
+                planes[high, low] = -1
         seats = [seats[0], seats[-1], *seats[1:-1]]
-    return np.array(found).reshape(-1, dim // 2, 2)
+    return found
 
 
 class _Turning(NamedTuple):
@@ -59,28 +76,29 @@ def common_axes(
     """Return axes D (d, d) for all components at which `lost` is stationary, and no more than at the old ones.
 
     Tables m (k, d) are sums of squares along axes. `variances_of` takes one to the best variances v (k, d), `lost` to what is
-    then minimized, `smooth` to the same where no floor holds. For given v the loss in the plane of two axes is
-    a cos 2θ + b sin 2θ of the angle θ by which they are turned, so its least is known; planes without a common axis are turned
-    at once, v follows after each round (Flury & Gautschi 1986, but for the weights). A sweep over all planes is
-    followed by a step of Newton's in all of them, taken if it does not lose: its square convergence is what ends the loop.
+    then minimized, `smooth` to what can be differentiated of it, which knows no floor of a common volume. For given v the
+    loss in the plane of two axes is a cos 2θ + b sin 2θ of the angle θ by which they are turned, so its least is known; planes
+    without a common axis are turned at once, v follows after each round (Flury & Gautschi 1986, but for the weights). A sweep
+    over all planes is followed by a step of Newton's in all of them, taken if it does not lose: its square convergence is
+    what ends the loop.
     """
     dim, eps = old.shape[0], jnp.finfo(old.dtype).eps
-    planes = jnp.asarray(_rounds(dim))
+    rounds = jnp.asarray(_rounds(dim), old.dtype)
 
     def sweep(orientation: Array) -> tuple[Array, Array]:
         def turn(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             axes, largest = state
-            inner = axes.T[None] @ scatter @ axes[None]
-            turned, angles = _best_turn(inner, 1 / variances_of(diagonal(inner)), planes[i, :, 0], planes[i, :, 1])
-            return axes @ turned, jnp.maximum(largest, jnp.abs(angles).max(initial=0))
+            inner = turned(scatter, axes)
+            rotation, angles = _best_turn(inner, 1 / variances_of(diagonal(inner)), rounds[i])
+            return product(axes, rotation), jnp.maximum(largest, jnp.abs(angles).max())
 
-        axes, largest = lax.fori_loop(0, planes.shape[0], turn, (orientation, jnp.zeros((), old.dtype)))
+        axes, largest = lax.fori_loop(0, rounds.shape[0], turn, (orientation, jnp.zeros((), old.dtype)))
         return polished(axes), largest
 
     def step(state: _Turning) -> _Turning:
         swept, angle = sweep(state.orientation)
         ended = ~(angle > 64 * eps)
-        inner = swept.T[None] @ scatter @ swept[None]
+        inner = turned(scatter, swept)
         move, gain = _newton(inner, 1 / variances_of(diagonal(inner)), smooth)
         moved = _by(swept, move * (LONGEST / jnp.maximum(jnp.abs(move).max(), LONGEST)))
         here, there = jax.vmap(lost)(jnp.stack([along(scatter, axes[None]) for axes in (swept, moved)]))
@@ -92,20 +110,24 @@ def common_axes(
     return lax.while_loop(lambda state: ~state.done & (state.sweeps < MOST_SWEEPS), step, start).orientation
 
 
-def _best_turn(inner: Array, precision: Array, first: Array, second: Array) -> tuple[Array, Array]:
+def _best_turn(inner: Array, precision: Array, planes: Array) -> tuple[Array, Array]:
     """Return the rotation (d, d) by the best angle in each of some planes, from DᵀS_kD (k, d, d) and 1 / v (k, d).
 
-    Where what could be gained is rounding, the angle is zero.
+    Where what could be gained is rounding, the angle is zero. Angles (d,) are those of both axes of a plane.
     """
-    squares, apart = diagonal(inner), precision[:, first] - precision[:, second]
-    cosine = 0.5 * (apart * (squares[:, first] - squares[:, second])).sum(0)
-    sine = (apart * inner[:, first, second]).sum(0)
-    rounding = 4 * jnp.finfo(inner.dtype).eps * (jnp.abs(apart) * (squares[:, first] + squares[:, second])).sum(0)
+    other, way = jnp.abs(planes), planes.sum(1)
+
+    def across(values: Array) -> Array:
+        return (values[:, None, :] * other[None]).sum(2)
+
+    squares = diagonal(inner)
+    apart = precision - across(precision)
+    cosine = 0.5 * (apart * (squares - across(squares))).sum(0)
+    sine = way * (apart * (inner * other[None]).sum(2)).sum(0)
+    rounding = 4 * jnp.finfo(inner.dtype).eps * (jnp.abs(apart) * (squares + across(squares))).sum(0)
     told = jnp.maximum(jnp.abs(cosine), jnp.abs(sine)) > rounding
     angle = 0.5 * jnp.arctan2(jnp.where(told, -sine, 0), jnp.where(told, -cosine, 1))
-    c, s = jnp.cos(angle), jnp.sin(angle)
-    turn = jnp.eye(inner.shape[-1], dtype=inner.dtype)
-    return turn.at[first, first].set(c).at[second, second].set(c).at[second, first].set(s).at[first, second].set(-s), angle
+    return diagonal_matrix(jnp.cos(angle)) - planes * jnp.sin(angle)[:, None], angle
 
 
 def _newton(inner: Array, precision: Array, smooth: Callable[[Array], Array]) -> tuple[Array, Array]:
@@ -116,8 +138,8 @@ def _newton(inner: Array, precision: Array, smooth: Callable[[Array], Array]) ->
     """
 
     def loss(omega: Array) -> Array:
-        first = inner @ omega[None] - omega[None] @ inner
-        return smooth(diagonal(inner + first + 0.5 * (first @ omega[None] - omega[None] @ first)))
+        first = product(inner, omega[None]) - product(omega[None], inner)
+        return smooth(diagonal(inner + first + 0.5 * (product(first, omega[None]) - product(omega[None], first))))
 
     def slope_at(omega: Array) -> Array:
         return _skew(jax.grad(loss)(omega))
@@ -166,5 +188,5 @@ def _conjugate(times: Callable[[Array], Array], slope: Array, curvature: Array) 
 
 def _by(orientation: Array, move: Array) -> Array:
     """Return D exp Ω to third order in Ω, orthonormal to rounding."""
-    moved = orientation @ (identity_like(move) + move + 0.5 * move @ move)
+    moved = product(orientation, identity_like(move) + move + 0.5 * product(move, move))
     return polished(polished(polished(moved)))
