@@ -12,17 +12,16 @@ from jax import Array, lax
 from jaxem.arrays import at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, ready_to_learn
-from jaxem.each import fit_each
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race
+from jaxem.race import Course, Problem, race, random_start
 from jaxem.resampling import rows_of_weights
-from jaxem.restarts import default_num_lanes, fit_restarts
+from jaxem.restarts import default_num_lanes, evenly, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
-from jaxem.trees import num_rows
+from jaxem.trees import num_rows, pick
 
-ROWS_AT_ONCE = 1 << 22  # of data sets that are drawn at once
+ROWS_AT_ONCE = 1 << 18  # of data sets that are drawn at once
 UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
 
 
@@ -87,6 +86,7 @@ def likelihood_ratio_test(
     if is_traced(key, data, weights):
         raise ValueError("likelihood_ratio_test looks at values and runs programs of its own: call it outside jit and vmap.")
     num_samples, max_steps = at_least_one("num_samples", num_samples), check_control(solver, tol, max_steps)
+    num_restarts = at_least_one("num_restarts", num_restarts)
     given, frequencies = check_data(model_small, data, weights)
     require(model_small, "sample")
     like, as_given = rows_of_weights(given, np.asarray(frequencies)), (data, weights)
@@ -100,9 +100,8 @@ def likelihood_ratio_test(
             raise ValueError(f"{name} ends {found!r}, so that there is no likelihood to compare: take one that is bounded.")
         return found
 
-    def heights(model: Model, key: Array, sets: PyTree) -> np.ndarray:
-        found = fit_each(model, key, sets, num_restarts=num_restarts, solver=solver, tol=tol, max_steps=max_steps)
-        return _sound(found.best)
+    def heights(model: Model, start: PyTree, key: Array, sets: PyTree) -> np.ndarray:
+        return _sound(_fitted(model, solver, num_restarts, max_steps, start, key, sets, tol))
 
     small, large = best("model_small", model_small), best("model_large", model_large)
     statistic, replicates = 2 * float(large.log_likelihood - small.log_likelihood), []
@@ -110,9 +109,8 @@ def likelihood_ratio_test(
     for done in range(0, num_samples, size):
         keys = jax.random.split(draw, num_samples)[done : done + size]
         sets, again = _drawn(model_small, small.params, like, keys), jax.random.fold_in(refit, done)
-        from_fit = _sound(_refits(model_small, solver, max_steps, small.params, sets, tol))
-        lower = np.fmax(heights(model_small, again, sets), from_fit)
-        replicates.append(2 * (heights(model_large, again, sets) - lower))
+        lower, upper = heights(model_small, small.params, again, sets), heights(model_large, None, again, sets)
+        replicates.append(2 * (upper - lower))
         if on_progress:
             on_progress(done + len(keys))
     stars = np.concatenate(replicates)
@@ -134,17 +132,38 @@ def _drawn(model: Model, params: PyTree, like: PyTree, keys: Array) -> PyTree:
     return lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
 
 
-def _refits(model: Model, solver: Solver, max_steps: int, params: PyTree, sets: PyTree, tol: float) -> Fit:
-    """Return the fits to each data set from the same start."""
+def _fitted(
+    model: Model, solver: Solver, num_restarts: int, max_steps: int, start: PyTree, key: Array, sets: PyTree, tol: float
+) -> Fit:
+    """Return the best fit to each data set, from random starts and, where it is not None, from `start`."""
     one = jax.tree.map(lambda leaf: leaf[0], sets)
     data, weights = ready_to_learn(model.prepare, one, None)
-    num = jax.tree.leaves(sets)[0].shape[0]
-    course = Course(1, max_steps, max_steps, min(num, default_num_lanes(model, data)), keep_histories=False)
-    return _raced(by_default_in_blocks(model, data), solver, course, params, sets, jnp.asarray(tol, weights.dtype))
+    lanes = default_num_lanes(model, data)
+    num, course = plan(num_restarts + (start is not None), None, 50, max_steps, lanes, keep_histories=False)
+    course = course._replace(num_lanes=min(lanes, num * jax.tree.leaves(sets)[0].shape[0]))
+    run = by_default_in_blocks(model, data)
+    return _raced(run, solver, course, num_restarts, start, key, sets, jnp.asarray(tol, weights.dtype))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _raced(model: Model, solver: Solver, course: Course, params: PyTree, sets: PyTree, tol: Array) -> Fit:
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _raced(
+    model: Model, solver: Solver, course: Course, num_restarts: int, start: PyTree, key: Array, sets: PyTree, tol: Array
+) -> Fit:
     data, weights = jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
-    starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(weights), *leaf.shape)), params)
-    return race(model, solver, course, starts, len(weights), Problem(data, weights, own_data=True, own_weights=True), tol)[0]
+    problem, num = Problem(data, weights, own_data=True, own_weights=True), len(weights)
+    group = jnp.repeat(jnp.arange(num, dtype=jnp.int32), num_restarts)
+    starts = lax.map(
+        lambda one: random_start(model, one[0], *problem.of(one[1])),
+        (jax.random.split(key, group.size), group),
+        batch_size=evenly(group.size, course.num_lanes),
+    )
+    if start is not None:
+        starts = jax.tree.map(partial(_with_one_more, num), starts, start)
+    fits, best, _ = race(model, solver, course, starts, num, problem, tol)
+    return pick(fits, best)
+
+
+def _with_one_more(num: int, starts: Array, one: Array) -> Array:
+    """Return stacked starts of `num` groups with one more in front of each."""
+    more = jnp.broadcast_to(one, (num, 1, *one.shape))
+    return jnp.concatenate([more, starts.reshape(num, -1, *one.shape)], 1).reshape(-1, *one.shape)
