@@ -157,7 +157,7 @@ def any_alike(constraints: PyTree, params: PyTree) -> bool:
     """
     columns = []
     for constraint, leaf in zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True):
-        if constraint.component_axes == (0,) and constraint.constrain is not simplex.constrain:
+        if np.ndim(leaf) and constraint.component_axes == (0,) and constraint.constrain is not simplex.constrain:
             columns.append(np.reshape(leaf, (np.shape(leaf)[0], -1)))
     if not columns or len({len(some) for some in columns}) > 1 or not all(np.isfinite(some).all() for some in columns):
         return False
