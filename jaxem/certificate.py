@@ -20,7 +20,7 @@ from jaxem.identified import inverse_without, least_curvature, loses, settled, s
 from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
-from jaxem.polishing import beyond_saddle, climb, newton_step, way_off
+from jaxem.polishing import beyond_saddle, climb, in_dtypes_of, newton_step, way_off
 from jaxem.restarts import SAME
 from jaxem.stopping import Status
 
@@ -155,7 +155,7 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     face, rows, _ = examined(model, fit, data, weights, "polish")
     climbed = climb(model, face, rows)
     num_steps = len(climbed.values) - 1
-    ended = fitted(model, _in_dtype_of(fit, climbed.params), data, weights, max_steps=0)
+    ended = fitted(model, in_dtypes_of(fit.params, climbed.params), data, weights, max_steps=0)
     status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
     kept = [Status(int(one.status)) for one in (fit, ended) if one.status in (Status.DEGENERATE, Status.NONFINITE)]
     return ended._replace(
@@ -181,11 +181,7 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     higher = beyond_saddle(model, face, rows)
     if higher is None:
         return fit
-    return fitted(model, _in_dtype_of(fit, higher), data, weights)
-
-
-def _in_dtype_of(fit: Fit, params: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), params, fit.params)
+    return fitted(model, in_dtypes_of(fit.params, higher), data, weights)
 
 
 def _kind(model: Model, face: Face, rows: Rows, going: bool, bends_up: bool, silent: bool) -> Stationarity:

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxem.arrays import as_arrays, at_least_one, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race, random_start
-from jaxem.restarts import default_num_lanes, evenly, have_reached, plan
+from jaxem.race import Course, Problem, race, random_starts
+from jaxem.restarts import default_num_lanes, have_reached, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
 from jaxem.trees import pick
@@ -95,7 +95,7 @@ def fit_each(
     first = ready(model.prepare, jax.tree.map(lambda leaf: leaf[0], data))
     lanes = at_least_one("num_lanes", default_num_lanes(model, first) if num_lanes is None else num_lanes)
     num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories=False)
-    size = _sets_in_a_block(num_sets, num_rows)
+    size = sets_in_a_block(num_sets, num_rows)
     course = course._replace(num_lanes=min(lanes, size * num_restarts))
     keys, run, found = jax.random.split(key, num_sets), by_default_in_blocks(model, first), []
     for done in range(0, num_sets, size):
@@ -129,13 +129,13 @@ def _checked(model: Model, data: PyTree, weights: Any) -> tuple[PyTree, np.ndarr
         sets = np.where(some, np.arange(num_sets), some.argmax())  # one without a row gets those of the first that has one
         rows = np.where(present, np.arange(num_rows), present.argmax(1)[:, None])[sets]
         data = jax.tree.map(lambda leaf: leaf[sets[:, None], rows], data)
-    size = _sets_in_a_block(num_sets, num_rows)
+    size = sets_in_a_block(num_sets, num_rows)
     for start in range(0, num_sets, size):
         _refuse_illegal(model, *jax.tree.map(lambda leaf, start=start: leaf[start : start + size], (data, given)))
     return data, given
 
 
-def _sets_in_a_block(num_sets: int, num_rows: int) -> int:
+def sets_in_a_block(num_sets: int, num_rows: int) -> int:
     """Return how many data sets are worked on at once, about as many in each block."""
     num_blocks = -(-num_sets // max(1, ROWS_IN_A_BLOCK // num_rows))
     return -(-num_sets // num_blocks)
@@ -161,12 +161,8 @@ def _search_each(
     problem = Problem(*jax.vmap(partial(ready_to_learn, model.prepare))(data, weights), own_data=True, own_weights=True)
     num_sets, dtype = len(keys), problem.weights.dtype
 
-    def begin(start: tuple[Array, Array]) -> PyTree:
-        return random_start(model, start[0], *problem.of(start[1]))
-
     each_key = jax.vmap(partial(jax.random.split, num=num_restarts))(keys).reshape(-1)
-    group = jnp.repeat(jnp.arange(num_sets, dtype=jnp.int32), num_restarts)
-    starts = lax.map(begin, (each_key, group), batch_size=evenly(num_sets * num_restarts, course.num_lanes))
+    starts = random_starts(model, each_key, num_sets, problem, course.num_lanes)
     fits, best, _ = race(model, solver, course, starts, num_sets, problem, jnp.asarray(tol, dtype))
     winners = pick(fits, best)
     status, height = (leaf.reshape(num_sets, num_restarts) for leaf in (fits.status, fits.height))

@@ -98,7 +98,7 @@ def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
     leaves, structure = jax.tree.flatten(close)
     if not any(leaf.any() for leaf in leaves):
         return close
-    here, there = _height(model, params, rows), _height(model, _put(model, params, close), rows)
+    here, there = height(model, params, rows), height(model, _put(model, params, close), rows)
     if _no_lower(there, here):
         return close
     found = [np.zeros_like(leaf) for leaf in leaves]
@@ -107,7 +107,7 @@ def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
             one = [np.zeros_like(other) for other in leaves]
             one[number][tuple(place)] = True
             found[number][tuple(place)] = _no_lower(
-                _height(model, _put(model, params, jax.tree.unflatten(structure, one)), rows), here
+                height(model, _put(model, params, jax.tree.unflatten(structure, one)), rows), here
             )
     return jax.tree.unflatten(structure, found)
 
@@ -117,12 +117,12 @@ def rises_inside(model: Model, face: Face, rows: Rows) -> bool:
     params, held = face.chart.params, face.chart.held
     at_bounds = jax.tree.map(lambda stays, on: np.asarray(stays) & on, held, on_bounds(model.constraints, params))
     news = jax.tree.map(lambda some, always: some & ~always, at_bounds, always_zero(model.constraints, params))
-    here, leaves = _height(model, params, rows), jax.tree.leaves(news)
+    here, leaves = height(model, params, rows), jax.tree.leaves(news)
     for number, leaf in enumerate(leaves):
         for place in np.argwhere(leaf):
             one = [np.zeros_like(other) for other in leaves]
             one[number][tuple(place)] = True
-            there = _height(model, _put(model, params, jax.tree.unflatten(jax.tree.structure(params), one), NEAR), rows)
+            there = height(model, _put(model, params, jax.tree.unflatten(jax.tree.structure(params), one), NEAR), rows)
             if there > here + NOISE * np.finfo(here.dtype).eps * abs(here):
                 return True
     return False
@@ -132,7 +132,8 @@ def _no_lower(there: np.ndarray, here: np.ndarray) -> bool:
     return bool(np.isfinite(there) and there >= here - NOISE * np.finfo(there.dtype).eps * abs(here))
 
 
-def _height(model: Model, params: PyTree, rows: Rows) -> np.ndarray:
+def height(model: Model, params: PyTree, rows: Rows) -> np.ndarray:
+    """Return log-likelihood + log_prior."""
     value = log_likelihood(model, params, rows)
     return np.asarray(value + model.log_prior(params) if model.log_prior else value)
 

@@ -98,11 +98,6 @@ def prior_information(model: Model, chart: Chart) -> Array:
     return _of_prior(model, chart).information
 
 
-def information_along(model: Model, chart: Chart, rows: Rows, directions: Array) -> Array:
-    """Return the information times directions (j, q), as (j, q), without forming it."""
-    return _information_along(model, rows.block, chart, rows.data, rows.weights, directions)
-
-
 def along_all(along: Callable[[Array], PyTree], directions: Array) -> PyTree:
     """Return a linear function of each of the directions (j, q), some at once, stacked."""
     count = directions.shape[0]
@@ -156,17 +151,6 @@ def _curvature(model: Model, block: int, chart: Chart, data: PyTree, weights: Ar
 
     of_data = _over_blocks(model, block, of_rows, chart, data, weights)
     return jax.tree.map(jnp.add, of_data, _of_prior(model, chart))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-@in_full_precision
-def _information_along(model: Model, block: int, chart: Chart, data: PyTree, weights: Array, directions: Array) -> Array:
-    def of_rows(given: tuple[Chart, Array], data: PyTree, weights: Array) -> Array:
-        chart, directions = given
-        return _about(_height(model, chart, data, weights), chart.place, directions)[2]
-
-    of_data = _over_blocks(model, block, of_rows, (chart, directions), data, weights)
-    return of_data + directions @ _of_prior(model, chart).information
 
 
 def _log_prob_of_rows(model: Model, chart: Chart, data: PyTree, like: Array) -> Callable[[Array], Array]:

@@ -12,16 +12,16 @@ from jax import Array, lax
 from jaxem.arrays import at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, ready_to_learn
+from jaxem.each import sets_in_a_block
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race, random_start
+from jaxem.race import Course, Problem, race, random_starts
 from jaxem.resampling import rows_of_weights
-from jaxem.restarts import default_num_lanes, evenly, fit_restarts, plan
+from jaxem.restarts import default_num_lanes, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
 from jaxem.trees import num_rows, pick
 
-ROWS_AT_ONCE = 1 << 18  # of data sets that are drawn at once
 UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
 
 
@@ -105,7 +105,7 @@ def likelihood_ratio_test(
 
     small, large = best("model_small", model_small), best("model_large", model_large)
     statistic, replicates = 2 * float(large.log_likelihood - small.log_likelihood), []
-    size = _evenly(num_samples, max(1, ROWS_AT_ONCE // num_rows(like)))
+    size = sets_in_a_block(num_samples, num_rows(like))
     for done in range(0, num_samples, size):
         keys = jax.random.split(draw, num_samples)[done : done + size]
         sets, again = _drawn(model_small, small.params, like, keys), jax.random.fold_in(refit, done)
@@ -115,11 +115,6 @@ def likelihood_ratio_test(
             on_progress(done + len(keys))
     stars = np.concatenate(replicates)
     return Test(statistic, (1 + int((~(stars < statistic)).sum())) / (1 + num_samples), stars)
-
-
-def _evenly(num: int, most: int) -> int:
-    """Return the size of parts of about equal size, none larger than `most`."""
-    return -(-num // -(-num // most))
 
 
 def _sound(fits: Fit) -> np.ndarray:
@@ -151,12 +146,7 @@ def _raced(
 ) -> Fit:
     data, weights = jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
     problem, num = Problem(data, weights, own_data=True, own_weights=True), len(weights)
-    group = jnp.repeat(jnp.arange(num, dtype=jnp.int32), num_restarts)
-    starts = lax.map(
-        lambda one: random_start(model, one[0], *problem.of(one[1])),
-        (jax.random.split(key, group.size), group),
-        batch_size=evenly(group.size, course.num_lanes),
-    )
+    starts = random_starts(model, jax.random.split(key, num * num_restarts), num, problem, course.num_lanes)
     if start is not None:
         starts = jax.tree.map(partial(_with_one_more, num), starts, start)
     fits, best, _ = race(model, solver, course, starts, num, problem, tol)

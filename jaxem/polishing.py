@@ -5,12 +5,13 @@ In the free coordinates of the active face, scaled to curvature one along each; 
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxem.charts import Chart, params_at
-from jaxem.faces import Face
+from jaxem.faces import Face, height
 from jaxem.identified import least_curvature, least_size, settled, spectrum
-from jaxem.information import Curvature, Rows, curvature, log_likelihood
+from jaxem.information import Curvature, Rows, curvature
 from jaxem.model import Model, PyTree
 
 MOST_STEPS = 50
@@ -35,11 +36,6 @@ def newton_step(curved: Curvature, least: np.ndarray) -> tuple[np.ndarray, float
     at = spectrum(np.asarray(curved.information), least)
     push, sizes = at.vectors.T @ (np.asarray(curved.slope) / at.scale), np.maximum(np.abs(at.sizes), least_size(at))
     return at.vectors @ (push / sizes) / at.scale, float(0.5 * (push**2 / sizes).sum())
-
-
-def height(model: Model, params: PyTree, rows: Rows) -> float:
-    """Return log-likelihood + log_prior."""
-    return float(log_likelihood(model, params, rows) + (model.log_prior(params) if model.log_prior else 0))
 
 
 def climb(model: Model, face: Face, rows: Rows) -> Climb:
@@ -95,3 +91,8 @@ def beyond_saddle(model: Model, face: Face, rows: Rows) -> PyTree | None:
     heights = np.array([height(model, some, rows) for some in met])
     best = int(np.argmax(np.where(np.isfinite(heights), heights, -np.inf)))
     return met[best] if heights[best] > float(face.curvature.value) else None
+
+
+def in_dtypes_of(old: PyTree, params: PyTree) -> PyTree:
+    """Return params, which may be of double precision here, in the dtypes of others."""
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), params, old)

@@ -173,6 +173,18 @@ def random_start(model: Model, key: Array, data: PyTree, weights: Array) -> PyTr
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, weights.dtype), require(model, "init")(key, data, weights))
 
 
+def random_starts(model: Model, keys: Array, num_groups: int, problem: Problem, num_lanes: int) -> PyTree:
+    """Return what `init` draws by each of the keys (num_starts,), those of a group side by side, stacked."""
+    group = jnp.repeat(jnp.arange(num_groups, dtype=jnp.int32), keys.shape[0] // num_groups)
+    at_once = evenly(keys.shape[0], num_lanes)
+    return lax.map(lambda job: random_start(model, job[0], *problem.of(job[1])), (keys, group), batch_size=at_once)
+
+
+def evenly(num: int, most: int) -> int:
+    """Return the largest part of `num`, at most `most`, that divides it: a rest would be compiled apart."""
+    return next(size for size in range(min(num, most), 0, -1) if num % size == 0)
+
+
 def race(
     model: Model, solver: Solver, course: Course, starts: PyTree, num_groups: int, problem: Problem, tol: Array
 ) -> tuple[Fit, Array, Array]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxem.arrays import as_params, at_least_one, is_traced
 from jaxem.blocks import by_default_in_blocks, observations_per_row
@@ -16,8 +16,8 @@ from jaxem.faces import face_of
 from jaxem.fitting import Fit, check_control, fit
 from jaxem.information import rows_of_fit, widest
 from jaxem.model import Model, PyTree, require
-from jaxem.polishing import beyond_saddle
-from jaxem.race import Course, Problem, race, random_start
+from jaxem.polishing import beyond_saddle, in_dtypes_of
+from jaxem.race import Course, Problem, race, random_starts
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
 from jaxem.trees import num_rows, pick
@@ -150,7 +150,7 @@ def _beyond(model: Model, best: Fit, data: PyTree, weights: Array) -> PyTree:
         return None
     rows = rows_of_fit(model, data, weights)
     higher = beyond_saddle(model, face_of(model, widest(best.params), rows), rows)
-    return None if higher is None else jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), higher, best.params)
+    return None if higher is None else in_dtypes_of(best.params, higher)
 
 
 def plan(
@@ -164,11 +164,6 @@ def plan(
     short_steps, num_lanes = at_least_one("short_steps", short_steps), at_least_one("num_lanes", num_lanes)
     keep = num_restarts * (max_steps + 1) <= MOST_HISTORY if keep_histories is None else bool(keep_histories)
     return num_restarts, Course(num_continued, min(short_steps, max_steps), max_steps, min(num_lanes, num_restarts), keep)
-
-
-def evenly(num: int, most: int) -> int:
-    """Return the largest part of `num`, at most `most`, that divides it: a rest would be compiled apart."""
-    return next(size for size in range(min(num, most), 0, -1) if num % size == 0)
 
 
 def default_num_lanes(model: Model, data: PyTree) -> int:
@@ -199,10 +194,8 @@ def _search(
     weights: Array,
     tol: Array,
 ) -> Restarts:
+    problem = Problem(data, weights)
     if starts is None:
-        keys = jax.random.split(key, num_restarts)
-        starts = lax.map(
-            lambda key: random_start(model, key, data, weights), keys, batch_size=evenly(num_restarts, course.num_lanes)
-        )
-    fits, best, efficiency = race(model, solver, course, starts, 1, Problem(data, weights), tol)
+        starts = random_starts(model, jax.random.split(key, num_restarts), 1, problem, course.num_lanes)
+    fits, best, efficiency = race(model, solver, course, starts, 1, problem, tol)
     return Restarts(pick(fits, best[0]), fits, efficiency)

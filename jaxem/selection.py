@@ -16,8 +16,8 @@ from jaxem.components import check_one_kind, rearrange
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import Mixture, mixture, seeded
-from jaxem.race import Course, Problem, race
-from jaxem.restarts import Restarts, default_num_lanes, evenly, plan
+from jaxem.race import Course, Problem, evenly, race
+from jaxem.restarts import Restarts, default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
 
 

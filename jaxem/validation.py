@@ -13,8 +13,8 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data
 from jaxem.fitting import check_control
 from jaxem.model import Model, PyTree, require
-from jaxem.race import Course, Problem, race, random_start
-from jaxem.restarts import default_num_lanes, evenly, plan
+from jaxem.race import Course, Problem, race, random_starts
+from jaxem.restarts import default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.trees import pick
 
@@ -90,12 +90,8 @@ def _validate(
 ) -> Array:
     left_out = folds[None] == jnp.arange(num_folds, dtype=jnp.int32)[:, None]
     problem = Problem(data, jnp.where(left_out, 0, weights[None]), own_weights=True)
-    group = jnp.repeat(jnp.arange(num_folds, dtype=jnp.int32), num_restarts)
-    starts = lax.map(
-        lambda start: random_start(model, start[0], *problem.of(start[1])),
-        (jax.random.split(key, group.size), group),
-        batch_size=evenly(group.size, course.num_lanes),
-    )
+    keys = jax.random.split(key, num_folds * num_restarts)
+    starts = random_starts(model, keys, num_folds, problem, course.num_lanes)
     fits, best, _ = race(model, solver, course, starts, num_folds, problem, tol)
     heights = lax.map(lambda params: require(model, "log_prob")(params, data), pick(fits.params, best))
     return jnp.where(weights > 0, jnp.take_along_axis(heights, folds[None], 0)[0], 0)

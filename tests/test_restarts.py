@@ -7,7 +7,7 @@ import pytest
 
 import jaxem
 from jaxem import Status, families
-from jaxem.restarts import evenly
+from jaxem.race import evenly
 
 MODEL = jaxem.mixture(families.gaussian(), 3)
 EM = jaxem.em()  # the default, SQUAREM, compiles for twice as long: where the solver matters it is left out
