@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -14,6 +13,7 @@ from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready
 from jaxem.buckets import cut, padded_size
 from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
+from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights, num_rows
 
 
@@ -128,7 +128,7 @@ def build(
         return (degenerate or _absent)(params, stats)
 
     begun = _compiled(begin or _absent)
-    drawn = jax.jit(in_full_precision(draw or _absent), static_argnums=0)
+    drawn = compiled(in_full_precision(draw or _absent), static_argnums=0)
     return Model(
         e_step=e_step,
         m_step=update,
@@ -151,7 +151,7 @@ def build(
 
 def _compiled(function: Callable[..., Any], in_blocks: Callable[..., Any] | None = None) -> Callable[..., Any]:
     precise = in_full_precision(function)
-    return jax.jit(in_blocks(precise, default_block_size()) if in_blocks else precise)
+    return compiled(in_blocks(precise, default_block_size()) if in_blocks else precise)
 
 
 def _absent(*arguments: Any) -> Any:
