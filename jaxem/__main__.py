@@ -19,11 +19,12 @@ import numpy as np
 
 from jaxem import families
 from jaxem.datasets import csv_file
+from jaxem.files import write_whole
 from jaxem.models.mixture import mixture
 from jaxem.selection import search_counts
 from jaxem.shell import picture
 from jaxem.shell.candidates import Candidate, candidate, preferred
-from jaxem.shell.files import check_target, write_whole
+from jaxem.shell.files import check_target
 from jaxem.shell.report import model_report, table_report
 from jaxem.shell.table import Table, check_table, read_table
 

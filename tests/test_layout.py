@@ -22,7 +22,7 @@ FLOORS = [
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "programs", "solvers"},
+    {"arrays", "components", "files", "programs", "solvers"},
     {"families"},
     {
         "blocks",
