@@ -4,6 +4,7 @@ from jaxem import components as components
 from jaxem import constraints as constraints
 from jaxem import datasets as datasets
 from jaxem import families as families
+from jaxem import plots as plots
 from jaxem import seeds as seeds
 from jaxem import starts as initialize
 from jaxem import testing as testing
@@ -124,6 +125,7 @@ __all__ = [
     "num_free_parameters",
     "num_reached",
     "parameter_names",
+    "plots",
     "polish",
     "reparametrize",
     "save",
