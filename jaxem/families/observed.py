@@ -115,10 +115,14 @@ def without_holes(data: PyTree) -> PyTree:
     """Return prepared data all of which is said to be observed: what draws that have no holes are to be like."""
 
     def told(node: Any) -> list[str]:
-        return [name for name in ("seen", "gaps") if name in getattr(node, "_fields", ())]
+        return [name for name in ("seen", "gaps", "zero") if name in getattr(node, "_fields", ())]
 
     def whole(node: Any) -> Any:
-        return node._replace(**dict.fromkeys(told(node))) if told(node) else node
+        """Return a record, and what its other fields hold, without what tells of holes, or of zeros beside them."""
+        if not told(node):
+            return node
+        kept = {name: without_holes(part) for name, part in node._asdict().items() if name not in told(node)}
+        return type(node)(**kept, **dict.fromkeys(told(node)))
 
     return jax.tree.map(whole, data, is_leaf=lambda node: bool(told(node)))
 
