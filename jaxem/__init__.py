@@ -60,6 +60,9 @@ from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
+from jaxem.sequences import Sequences as Sequences
+from jaxem.sequences import sequences as sequences
+from jaxem.sequences import sequences_from as sequences_from
 from jaxem.solvers import Solver as Solver
 from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
@@ -82,6 +85,7 @@ __all__ = [
     "Model",
     "Restarts",
     "Selection",
+    "Sequences",
     "Shared",
     "Solver",
     "StandardErrors",
@@ -131,6 +135,8 @@ __all__ = [
     "save",
     "seeds",
     "select",
+    "sequences",
+    "sequences_from",
     "single",
     "sort_components",
     "squarem",

@@ -22,7 +22,7 @@ FLOORS = [
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "files", "programs", "solvers"},
+    {"arrays", "components", "files", "programs", "sequences", "solvers"},
     {"families"},
     {
         "blocks",

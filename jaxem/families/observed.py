@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxem.arrays import as_floating, is_traced
 from jaxem.model import PyTree
+from jaxem.sequences import Sequences
 
 
 class Observed(NamedTuple):
@@ -27,9 +28,9 @@ class Observed(NamedTuple):
 def observed(x: PyTree) -> PyTree:
     """Return `Observed(values, mask)` of x, where NaN, None and masked entries, and -1 among integers (codes), are missing.
 
-    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so. Holes are missing at random, and
-    integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was. Gaussian components
-    fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
+    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so; of Sequences, the values. Holes are
+    missing at random, and integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was.
+    Gaussian components fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
     Raises ValueError for entries that are no numbers.
 
     >>> import numpy as np, jaxem
@@ -40,6 +41,8 @@ def observed(x: PyTree) -> PyTree:
     """
     if isinstance(x, Observed):
         return x
+    if isinstance(x, Sequences):
+        return x._replace(values=observed(x.values))
     if isinstance(x, Mapping):
         return {name: observed(part) for name, part in x.items()}
     if hasattr(x, "_fields"):
