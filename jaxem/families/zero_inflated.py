@@ -53,7 +53,7 @@ class MaybeZero(NamedTuple):
     """The family's data, and which rows are zero, (n,); None of those that are drawn to fill the holes of others."""
 
     data: PyTree
-    zero: Array | None
+    zero: Any
 
 
 class Undecided(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from jax import Array
 
