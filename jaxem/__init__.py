@@ -46,9 +46,12 @@ from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
+from jaxem.models.linear_gaussian import linear_gaussian as linear_gaussian
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
+from jaxem.models.state_space.records import LinearGaussian as LinearGaussian
+from jaxem.models.state_space.records import StateSpacePosterior as StateSpacePosterior
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
 from jaxem.reports import summary as summary
@@ -77,6 +80,7 @@ __all__ = [
     "Each",
     "Family",
     "Fit",
+    "LinearGaussian",
     "Mixture",
     "Mixtures",
     "Model",
@@ -86,6 +90,7 @@ __all__ = [
     "Shared",
     "Solver",
     "StandardErrors",
+    "StateSpacePosterior",
     "Stationarity",
     "Status",
     "Test",
@@ -117,6 +122,7 @@ __all__ = [
     "initialize",
     "jitter",
     "likelihood_ratio_test",
+    "linear_gaussian",
     "lower_bound",
     "marginal",
     "match_components",

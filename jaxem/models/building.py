@@ -12,7 +12,7 @@ from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_bytes, default_block_size, row_by_row, summed
 from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready_to_look
 from jaxem.buckets import cut, padded_size
-from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
+from jaxem.model import Degenerate, EStep, LogPrior, Model, NumFree, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
 from jaxem.trees import dtype_of_weights, num_rows
 
@@ -43,6 +43,8 @@ def build(
     m_step: Callable[[PyTree, PyTree], PyTree],
     expected_log_joint: Callable[[PyTree, PyTree], Array],
     *,
+    expect: EStep | None = None,
+    m_step_given: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
     prepare: Prepare | None = None,
     begin: Begin | None = None,
     draw: Draw | None = None,
@@ -50,16 +52,19 @@ def build(
     log_prior: LogPrior | None = None,
     degenerate: Degenerate | None = None,
     constraints: PyTree = None,
+    num_free: NumFree | None = None,
     additive: bool = True,
     exact: bool = True,
     parts: Parts,
 ) -> Model:
     """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
 
+    `expect` is an E-step for a structure that can do without the posterior of each row, and that sees to blocks of rows itself.
+    `m_step_given(params, stats, held)` is the M-step given the leaves that `held`, booleans, says: for `freeze`.
     The other arguments are fields of Model, or what they are made of.
     """
 
-    def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+    def expected_by_row(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
         q, log_prob, statistics = infer(params, data)
         return statistics(weights, q), weighted_sum(weights, log_prob)
 
@@ -67,7 +72,8 @@ def build(
         return infer(params, data)[2](weights, posterior)
 
     in_blocks = partial(summed, block_bytes=default_block_bytes()) if additive else None
-    expect_all, summarize_all = (_compiled(f, in_blocks) for f in (expect, summarize))
+    expect_all = _compiled(expect) if expect else _compiled(expected_by_row, in_blocks)
+    summarize_all = _compiled(summarize, in_blocks)
     q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], row_by_row if additive else None) for i in (0, 1))
 
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
@@ -75,6 +81,7 @@ def build(
         return expect_all(params, ready(prepare, data), weights)
 
     e_step.in_blocks = additive  # type: ignore[attr-defined]
+    e_step.of_any_size = expect is not None  # type: ignore[attr-defined]
 
     def of_each_row(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, data: PyTree) -> PyTree:
         params = as_params(params)
@@ -99,6 +106,8 @@ def build(
     def update(params: PyTree, stats: PyTree) -> PyTree:
         """Return the parameters that raise E_Q[log p(x, z | θ)] from the old ones, Q summarized by `stats`."""
         return updated(params, stats)
+
+    update.given = m_step_given  # type: ignore[attr-defined]
 
     @in_full_precision
     def expected(params: PyTree, stats: PyTree) -> Array:
@@ -143,6 +152,7 @@ def build(
         log_prior=log_prior,
         degenerate=held if degenerate else None,
         constraints=constraints,
+        num_free=num_free,
         additive=additive,
         exact=exact,
         parts=parts,
