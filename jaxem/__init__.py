@@ -52,9 +52,12 @@ from jaxem.models.enumerated import from_log_joint as from_log_joint
 from jaxem.models.hmm import HMM as HMM
 from jaxem.models.hmm import HMMPosterior as HMMPosterior
 from jaxem.models.hmm import hmm as hmm
+from jaxem.models.linear_gaussian import linear_gaussian as linear_gaussian
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
+from jaxem.models.state_space.records import LinearGaussian as LinearGaussian
+from jaxem.models.state_space.records import StateSpacePosterior as StateSpacePosterior
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
 from jaxem.reports import summary as summary
@@ -85,6 +88,7 @@ __all__ = [
     "Family",
     "Fit",
     "HMMPosterior",
+    "LinearGaussian",
     "Mixture",
     "Mixtures",
     "Model",
@@ -94,6 +98,7 @@ __all__ = [
     "Shared",
     "Solver",
     "StandardErrors",
+    "StateSpacePosterior",
     "Stationarity",
     "Status",
     "Test",
@@ -126,6 +131,7 @@ __all__ = [
     "initialize",
     "jitter",
     "likelihood_ratio_test",
+    "linear_gaussian",
     "load",
     "lower_bound",
     "marginal",

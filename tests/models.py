@@ -547,6 +547,29 @@ COMBINED = {
 }
 
 
+def walks(dtype, width=3):
+    """Sequences of two to six steps, of two waves seen three times over."""
+    rng, n, t = np.random.default_rng(16), 16, 6
+    waves = np.cumsum(rng.normal(size=(n, t, 2)), 1)
+    seen = waves @ np.array([[1.0, 0.5, -0.4], [0.0, 0.8, 1.0]]) + 0.7 * rng.normal(size=(n, t, 3))
+    return jaxem.Sequences(jnp.asarray(seen[:, :, :width], dtype), jnp.asarray(2 + np.arange(n) % 5))
+
+
+def walks_with_holes(dtype):
+    values, lengths = walks(dtype)
+    return jaxem.Sequences(holed(values), lengths)
+
+
+def driven_walks(dtype):
+    values, lengths = walks(dtype)
+    push = jnp.asarray(np.random.default_rng(17).normal(size=(*values.shape[:2], 1)), dtype)
+    return jaxem.Sequences(families.Gated(push, holed(values + push)), lengths)
+
+
+def state_space(data, dtypes=BOTH, **options):
+    return Row(lambda dtype: drawn(jaxem.linear_gaussian(2, 3, **options), data(dtype)), dtypes)
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.asarray(np.repeat(np.arange(4), [38, 6, 6, 10]))
 
@@ -671,6 +694,17 @@ MODELS = {
         frozen(lambda: jaxem.chunked(jaxem.with_prior(combined(), shy), 16), lambda p: p.weights, combined_data), DOUBLE
     ),
     **{name: Row(build, DOUBLE) for name, build in COMBINED.items()},
+    "state space": state_space(walks),
+    "state space, with holes": state_space(walks_with_holes, DOUBLE),
+    "state space, diag, inputs, with holes": state_space(driven_walks, observation_covariance="diag", inputs=1),
+    "state space, held": Row(
+        frozen(
+            lambda: jaxem.linear_gaussian(2, 3, inputs=1),
+            lambda p: (p.initial_mean, p.transition, p.emission_covariance, p.emission_input),
+            driven_walks,
+        ),
+        DOUBLE,
+    ),
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),
 }
 
