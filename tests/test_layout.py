@@ -55,7 +55,7 @@ FLOORS = [
         "testing",
         "validation",
     },
-    {"shell", "__init__", "__main__"},
+    {"sklearn", "shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
