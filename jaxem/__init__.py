@@ -4,6 +4,7 @@ from jaxem import components as components
 from jaxem import constraints as constraints
 from jaxem import datasets as datasets
 from jaxem import families as families
+from jaxem import plots as plots
 from jaxem import seeds as seeds
 from jaxem import starts as initialize
 from jaxem import testing as testing
@@ -48,6 +49,9 @@ from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
+from jaxem.models.hmm import HMM as HMM
+from jaxem.models.hmm import HMMPosterior as HMMPosterior
+from jaxem.models.hmm import hmm as hmm
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
@@ -59,6 +63,9 @@ from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
+from jaxem.sequences import Sequences as Sequences
+from jaxem.sequences import sequences as sequences
+from jaxem.sequences import sequences_from as sequences_from
 from jaxem.solvers import Solver as Solver
 from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
@@ -70,17 +77,20 @@ from jaxem.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 __all__ = [
+    "HMM",
     "Bootstrap",
     "Certificate",
     "Chosen",
     "Each",
     "Family",
     "Fit",
+    "HMMPosterior",
     "Mixture",
     "Mixtures",
     "Model",
     "Restarts",
     "Selection",
+    "Sequences",
     "Shared",
     "Solver",
     "StandardErrors",
@@ -109,6 +119,7 @@ __all__ = [
     "freeze",
     "from_log_joint",
     "gradient_m_step",
+    "hmm",
     "icl",
     "impute",
     "influence",
@@ -124,11 +135,14 @@ __all__ = [
     "num_free_parameters",
     "num_reached",
     "parameter_names",
+    "plots",
     "polish",
     "reparametrize",
     "save",
     "seeds",
     "select",
+    "sequences",
+    "sequences_from",
     "single",
     "sort_components",
     "squarem",

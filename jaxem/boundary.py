@@ -15,6 +15,7 @@ from jaxem import constraints
 from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced
 from jaxem.buckets import pad
 from jaxem.model import Family, Model, Prepare, PyTree
+from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights, map_rows, rows_of
 
 LOOKED_AT_VALUES = (
@@ -152,7 +153,7 @@ def _check_alike(received: PyTree, needed: PyTree, what: str, cure: str) -> None
             raise ValueError(f"{place} dtype {one.dtype}, needs {other.dtype}: {cure}.")
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _examined(domains: tuple[constraints.Constraint, ...], leaves: list[Array]) -> tuple[list[Array], list[Array]]:
     """Return whether each leaf lies in its domain, and the leaf with rounding at the edge mended: one program for both."""
     pairs = list(zip(domains, leaves, strict=True))

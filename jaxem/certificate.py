@@ -21,6 +21,7 @@ from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
 from jaxem.polishing import beyond_saddle, climb, in_dtypes_of, newton_step, way_off
+from jaxem.programs import compiled
 from jaxem.restarts import SAME
 from jaxem.stopping import Status
 
@@ -201,7 +202,7 @@ def _distance(slopes: np.ndarray, stride: np.ndarray, covariance: np.ndarray, kn
     return float((np.abs(slopes @ stride)[told] / np.sqrt(variances[told])).max(initial=0))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _rate(model: Model, chart: Chart, back: Array, data: PyTree, weights: Array) -> Array:
     """Return the largest eigenvalue of the EM map's derivative in the chart; `back` (q, p) leads from params into it."""

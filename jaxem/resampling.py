@@ -15,6 +15,7 @@ from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
 from jaxem.matching import assigned, has_shares, num_alike, overlap
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
@@ -135,14 +136,14 @@ def rows_of_weights(data: PyTree, weights: np.ndarray) -> PyTree:
     return map_rows(lambda leaf: leaf[times], data)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _sampled(model: Model, params: PyTree, like: PyTree, keys: Array) -> tuple[PyTree, Array]:
     """Return data sets drawn from the model, prepared and stacked, and weights of one for their rows."""
     sets = lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
     return jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[6].size)
 def _refits(
     model: Model, solver: Solver, course: Course, own_data: bool, params: PyTree, data: PyTree, weights: Array, tol: Array
 ) -> tuple[PyTree, Array]:
@@ -163,7 +164,7 @@ def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, wei
     return jax.vmap(partial(components.take, model.constraints))(replicates, jnp.asarray(orders))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> Array:
     return lax.map(lambda other: overlap(model, params, other, data, weights), replicates)
 

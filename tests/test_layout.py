@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
         "model",
+        "chains",
         "constraints",
         "numerics",
         "special",
@@ -22,7 +23,7 @@ FLOORS = [
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "files", "solvers"},
+    {"arrays", "components", "files", "programs", "sequences", "solvers"},
     {"families"},
     {
         "blocks",
@@ -55,7 +56,7 @@ FLOORS = [
         "testing",
         "validation",
     },
-    {"sklearn", "shell", "__init__", "__main__"},
+    {"plots", "sklearn", "shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
