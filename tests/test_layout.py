@@ -59,7 +59,7 @@ FLOORS = [
         "testing",
         "validation",
     },
-    {"plots", "shell", "__init__", "__main__"},
+    {"plots", "sklearn", "shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
