@@ -46,6 +46,9 @@ from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
+from jaxem.models.hmm import HMM as HMM
+from jaxem.models.hmm import HMMPosterior as HMMPosterior
+from jaxem.models.hmm import hmm as hmm
 from jaxem.models.linear_gaussian import linear_gaussian as linear_gaussian
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
@@ -74,12 +77,14 @@ from jaxem.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 __all__ = [
+    "HMM",
     "Bootstrap",
     "Certificate",
     "Chosen",
     "Each",
     "Family",
     "Fit",
+    "HMMPosterior",
     "LinearGaussian",
     "Mixture",
     "Mixtures",
@@ -116,6 +121,7 @@ __all__ = [
     "freeze",
     "from_log_joint",
     "gradient_m_step",
+    "hmm",
     "icl",
     "impute",
     "influence",

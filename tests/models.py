@@ -340,6 +340,21 @@ def labelled(family, labels, num_components, dtypes=BOTH, rows=mixed):
     return Row(build, dtypes)
 
 
+def in_time(data):
+    """Rows as steps of ten sequences, of one to six steps each."""
+    lengths = jnp.asarray([6, 1, 5, 6, 2, 4, 6, 3, 6, 5])
+    return jaxem.Sequences(jax.tree.map(lambda leaf: leaf.reshape(10, 6, *leaf.shape[1:]), data), lengths)
+
+
+def chain_of(family, data, dtypes=BOTH, num_states=2, **options):
+    return Row(lambda dtype: drawn(jaxem.hmm(family(), num_states, **options), in_time(data(dtype))), dtypes)
+
+
+def gated_chain(dtype):
+    data = in_time(families.Gated(columns(dtype)[::-1], counts(1, dtype)[:, 0]))
+    return drawn(jaxem.hmm(families.poisson(), 2, gate=families.softmax_regression()), data)
+
+
 def gated(dtype):
     data = families.Gated(jnp.asarray(np.arange(ROWS) % 3), two_clusters(2, dtype))
     return drawn(jaxem.mixture(families.gaussian("diag"), 2, gate=group_gate(3)), data)
@@ -632,6 +647,24 @@ MODELS = {
     ),
     "mixture with a gate": Row(gated, DOUBLE),
     "mixture of exponentials": mixture_of(exponential, lifetimes, SINGLE),
+    "chain of poisson": chain_of(families.poisson, lambda dtype: counts(1, dtype)[:, 0]),
+    "chain of full": chain_of(families.gaussian, lambda dtype: two_clusters(2, dtype), SINGLE),
+    "chain of student-t with holes": chain_of(
+        lambda: families.student_t(dof=4), lambda dtype: holed(two_clusters(2, dtype)), DOUBLE
+    ),
+    "chain of categorical, priors": chain_of(
+        lambda: families.categorical((2, 4), prior=families.DirichletPrior(1.5)),
+        codes,
+        DOUBLE,
+        initial_concentration=2.0,
+        transition_concentration=((3.0, 1.5), (1.5, 3.0)),
+    ),
+    "chain of a product with holes, some labels known": chain_of(
+        lambda: families.labelled(mixed_family()), rows_with_labels(mixed_with_holes), DOUBLE
+    ),
+    "chain of regressions": chain_of(families.linear_regression, lambda dtype: regressions(dtype)["line"], SINGLE),
+    "chain of gamma": chain_of(families.gamma, lambda dtype: positives(2, dtype), DOUBLE),
+    "chain with a gate": Row(gated_chain, DOUBLE),
     "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
     "single poisson": single_of(families.poisson, lambda dtype: counts(3, dtype), DOUBLE),
     "chunked": Row(chunked, DOUBLE),

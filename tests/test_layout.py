@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
         "model",
+        "chains",
         "constraints",
         "numerics",
         "special",

@@ -12,7 +12,7 @@ from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_bytes, default_block_size, row_by_row, summed
 from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready_to_look
 from jaxem.buckets import cut, padded_size
-from jaxem.model import Degenerate, EStep, LogPrior, Model, NumFree, Parts, Prepare, PyTree, Size
+from jaxem.model import Degenerate, Entropy, EStep, LogPrior, Model, NumFree, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
 from jaxem.trees import dtype_of_weights, num_rows
 
@@ -29,7 +29,7 @@ class Infer(Protocol):
 class Draw(Protocol):
     """`count` draws of (data, latents) at `params`; `like` is that number, or prepared data whose covariates are kept."""
 
-    def __call__(self, count: int, key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, count: int, key: Array, params: PyTree, like: PyTree, /) -> tuple[PyTree, PyTree]: ...
 
 
 class Begin(Protocol):
@@ -43,7 +43,6 @@ def build(
     m_step: Callable[[PyTree, PyTree], PyTree],
     expected_log_joint: Callable[[PyTree, PyTree], Array],
     *,
-    expect: EStep | None = None,
     m_step_given: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
     prepare: Prepare | None = None,
     begin: Begin | None = None,
@@ -55,16 +54,18 @@ def build(
     num_free: NumFree | None = None,
     additive: bool = True,
     exact: bool = True,
+    streamed: EStep | None = None,
+    entropy: Entropy | None = None,
     parts: Parts,
 ) -> Model:
     """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
 
-    `expect` is an E-step for a structure that can do without the posterior of each row, and that sees to blocks of rows itself.
-    `m_step_given(params, stats, held)` is the M-step given the leaves that `held`, booleans, says: for `freeze`.
-    The other arguments are fields of Model, or what they are made of.
+    `streamed` does the same as an E-step made of that, without the whole posterior and with blocks of its own; it is not
+    differentiated. `m_step_given(params, stats, held)` is the M-step given the leaves that are held, as booleans say: `freeze`
+    uses it. The other arguments are fields of Model, or what they are made of.
     """
 
-    def expected_by_row(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+    def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
         q, log_prob, statistics = infer(params, data)
         return statistics(weights, q), weighted_sum(weights, log_prob)
 
@@ -72,16 +73,18 @@ def build(
         return infer(params, data)[2](weights, posterior)
 
     in_blocks = partial(summed, block_bytes=default_block_bytes()) if additive else None
-    expect_all = _compiled(expect) if expect else _compiled(expected_by_row, in_blocks)
+    by_row = row_by_row if additive else None
     summarize_all = _compiled(summarize, in_blocks)
-    q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], row_by_row if additive else None) for i in (0, 1))
+    expect_all = _compiled(_with_slope_of(streamed, expect)) if streamed else _compiled(expect, in_blocks)
+    q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], by_row) for i in (0, 1))
+    entropy_all = _compiled(entropy or _absent, by_row)
 
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
         """Return expected statistics of the posterior at `params`, and the log-likelihood Σ_n w_n log p(x_n | θ)."""
         return expect_all(params, ready(prepare, data), weights)
 
     e_step.in_blocks = additive  # type: ignore[attr-defined]
-    e_step.of_any_size = expect is not None  # type: ignore[attr-defined]
+    e_step.any_size = streamed is not None  # type: ignore[attr-defined]
 
     def of_each_row(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, data: PyTree) -> PyTree:
         params = as_params(params)
@@ -96,6 +99,10 @@ def build(
     def log_prob(params: PyTree, data: PyTree) -> Array:
         """Return log p(x_n | θ) for each row, (n,), in nats; data as `fit` takes them."""
         return of_each_row(log_prob_all, params, data)
+
+    def entropy_of(params: PyTree, data: PyTree) -> Array:
+        """Return the entropy of the posterior of each row, (n,), in nats; data as `fit` takes them."""
+        return of_each_row(entropy_all, params, data)
 
     def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         """Return the statistics of a given Q, such as responsibilities (n, k); `params` only fix the centring."""
@@ -155,8 +162,16 @@ def build(
         num_free=num_free,
         additive=additive,
         exact=exact,
+        entropy=entropy_of if entropy else None,
         parts=parts,
     )
+
+
+def _with_slope_of(streamed: EStep, plain: EStep) -> Callable[..., Any]:
+    """Return `streamed` with the derivatives of `plain`, to any order."""
+    run = jax.custom_jvp(streamed)
+    run.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
+    return run
 
 
 def _compiled(function: Callable[..., Any], in_blocks: Callable[..., Any] | None = None) -> Callable[..., Any]:
