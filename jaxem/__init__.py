@@ -80,13 +80,13 @@ from jaxem.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 __all__ = [
+    "HMM",
     "Bootstrap",
     "Certificate",
     "Chosen",
     "Each",
     "Family",
     "Fit",
-    "HMM",
     "HMMPosterior",
     "LinearGaussian",
     "Mixture",

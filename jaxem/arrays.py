@@ -88,13 +88,14 @@ def as_floating(x: Any, name: str = "data") -> Array:
         raise ValueError(f"{name} has dtype {x.dtype}{of}, needs numbers: convert it, e.g. np.asarray({name}, float).")
     if jnp.issubdtype(x.dtype, jnp.floating):
         return jnp.asarray(x) if _is_single_or_double(x) else jnp.asarray(x, jnp.result_type(float))
-    converted = jnp.asarray(x, jnp.result_type(float))
-    if np.any(np.asarray(converted).astype(x.dtype) != np.asarray(x)):
+    x = np.asarray(x)
+    converted = x.astype(jnp.result_type(float))
+    if np.any(converted.astype(x.dtype) != x):
         raise ValueError(
-            f"{name} has integers that {converted.dtype} cannot hold exactly (largest {np.abs(np.asarray(x)).max()}): "
+            f"{name} has integers that {converted.dtype} cannot hold exactly (largest {np.abs(x).max()}): "
             "rescale them, or enable jax_enable_x64."
         )
-    return converted
+    return jnp.asarray(converted)
 
 
 def _is_list(node: object) -> bool:

@@ -131,7 +131,7 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
         distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
         rate=float(_rate(in_blocks, face.chart, jnp.asarray(np.linalg.pinv(slopes)), rows.data, rows.weights)),
-        condition=float(at.sizes[-1] / at.sizes[0]) if not silent.size else math.inf,
+        condition=math.inf if silent.size else float(at.sizes[-1] / at.sizes[0]) if at.sizes.size else 1.0,
         unidentified=named(face.chart.params, lost),
         direction=direction,
     )

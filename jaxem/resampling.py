@@ -69,7 +69,7 @@ def bootstrap(
     """Refit from `fit` to `num_samples` resampled data sets, for errors and percentile intervals of the given level.
 
     kind: "weighted" draws weights Gamma(w_n, 1), Exp(1) for w = 1 and its sum over the rows that a frequency w stands for
-    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws as many rows as there are, with chances in proportion to w
+    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws Σ w rows, with chances in proportion to w
     (Efron 1979); "parametric" draws data of the fitted model. Whole rows are resampled, whatever they hold: a group is one.
     Samples are weights of the same rows, and refits go through lanes as in `fit_restarts`. The components of each refit are
     matched to the fit's, where they may change places and have responsibilities.
@@ -112,10 +112,12 @@ def _reweighted(kind: str, data: PyTree, random: np.random.Generator, weights: n
     if np.count_nonzero(weights) < 2:
         raise ValueError(f'kind="{kind}" resamples rows, of which data has one: use "parametric".')
     chances, total = weights.astype(float), float(weights.sum())
+    if kind == "multinomial" and total < 2:
+        raise ValueError(f'kind="multinomial" draws as many rows as weights sum up to, got {total:g}: weights are frequencies.')
     if kind == "weighted":
         drawn = random.gamma(chances, size=(count, weights.size))
     else:
-        drawn = random.multinomial(max(1, round(total)), chances / chances.sum(), count).astype(float)
+        drawn = random.multinomial(round(total), chances / chances.sum(), count).astype(float)
     return data, jnp.asarray(drawn, weights.dtype)
 
 

@@ -16,7 +16,7 @@ from jaxem.boundary import as_key
 from jaxem.chains import Chain, alone, entropy, smooth_alone
 from jaxem.families.priors import updated
 from jaxem.model import Family, Model, PyTree, check_family, require
-from jaxem.models.building import build, by_rows, with_slope_of
+from jaxem.models.building import build
 from jaxem.models.mixture import seeded
 from jaxem.models.moves import checked_concentration, log_prior_of, mode, of_gate, of_shares, sticky, treats_alike, walks
 from jaxem.models.steps import Steps, by_row, by_step, flat, most_steps, over_rows, prepared_steps, there, weigh
@@ -226,7 +226,7 @@ def _hmm(
         constraints=domains if treats_alike(of_initial) and treats_alike(of_transition) else constraints.told_apart(domains),
         additive=additive,
         exact=all(part.exact for part in parts_of),
-        expect=with_slope_of(by_rows(infer), streamed) if additive and gate is None and parallel is not True else None,
+        streamed=streamed if additive and gate is None and parallel is not True else None,
         entropy=entropies,
         parts=(_hmm, (family, num_states, gate, parallel, of_initial, of_transition)),
     )
