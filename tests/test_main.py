@@ -140,7 +140,9 @@ def test_every_number_of_columns_has_a_picture(num_columns, num_candidates):
     components = jaxem.families.Gaussian(jnp.asarray(x[:2]), jnp.array([1.0, 0.25]))
     best = jaxem.Fit(jaxem.Mixture(jnp.array([0.75, 0.25]), components), *[jnp.array(1.0)] * 5)
     whole = np.array([1.0, 0.25])[:, None, None] * np.eye(num_columns)
-    candidates = [Candidate(2, best, whole, bic, 1, 1e-3, {}, np.array([3]), 2) for bic in (10.0, np.inf)[:num_candidates]]
+    candidates = [
+        Candidate("spherical", 2, best, whole, bic, 1, 1e-3, {}, np.array([3]), 2) for bic in (10.0, np.inf)[:num_candidates]
+    ]
     table = Table(tuple("$bcdefg"[:num_columns]), x)
     figure = picture.draw(table, "data", candidates, candidates[0], np.arange(40) % 2)
     received = io.BytesIO()

@@ -20,6 +20,7 @@ from jaxem.stopping import Status
 class Candidate(NamedTuple):
     """What came of one number of components: the best Fit, its components in order of falling weight, and all starts."""
 
+    form: str
     num_components: int
     best: Fit
     covariances: np.ndarray  # (k, d, d), whatever their form
@@ -44,6 +45,7 @@ def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.nd
     status = np.asarray(restarts.fits.status)
     statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
     return Candidate(
+        covariance,
         num_components,
         best,
         np.asarray(families.full_covariances(covariance, best.params.components)),
