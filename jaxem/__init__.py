@@ -30,6 +30,8 @@ from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
 from jaxem.errors import StandardErrors as StandardErrors
 from jaxem.errors import standard_errors as standard_errors
+from jaxem.files import load as load
+from jaxem.files import save as save
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
 from jaxem.freezing import freeze as freeze
@@ -113,6 +115,7 @@ __all__ = [
     "initialize",
     "jitter",
     "likelihood_ratio_test",
+    "load",
     "lower_bound",
     "marginal",
     "match_components",
@@ -123,6 +126,7 @@ __all__ = [
     "parameter_names",
     "polish",
     "reparametrize",
+    "save",
     "seeds",
     "select",
     "single",

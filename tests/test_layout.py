@@ -22,7 +22,7 @@ FLOORS = [
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "solvers"},
+    {"arrays", "components", "files", "solvers"},
     {"families"},
     {
         "blocks",
