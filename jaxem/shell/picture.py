@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxem.shell.candidates import Candidate
+from jaxem.shell.candidates import Candidate, centres
 from jaxem.shell.table import Table
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _scene(table: Table, chosen: Candidate, labels: np.ndarray) -> _Scene:
         table.values[rows].astype(np.float64),
         labels[rows],
         np.asarray(params.weights, np.float64),
-        np.asarray(params.components.mean, np.float64),
-        chosen.covariances.astype(np.float64),
+        centres(params.components).astype(np.float64),
+        np.asarray(chosen.covariances, np.float64),
     )
     return scene if len(table.names) <= MOST_PAIRED else _principal(scene)
 
