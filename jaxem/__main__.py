@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # a disk that filled up meanwhile
+    except (OSError, jax.errors.JaxRuntimeError) as error:  # a disk or memory that filled up meanwhile
         print(f"{parser.prog}: error: {_one_line(error)}", file=sys.stderr)
         return 2
 

@@ -66,7 +66,7 @@ def forms_of(kind: str, text: str | None, num_columns: int) -> list[str]:
     if text.strip().lower() == "all":
         return ["E", "V"] if num_columns == 1 else list(known)
     forms = [_form(name.strip(), known) for name in text.split(",")]
-    return list({form_name(form): form for form in reversed(forms)}.values())[::-1]
+    return sorted({form_name(form): form for form in reversed(forms)}.values(), key=forms.index)
 
 
 def _form(name: str, known: tuple[str, ...]) -> str:

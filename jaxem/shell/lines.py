@@ -8,7 +8,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = ("\t", ";", ",")
+LOOKED_AT = 1 << 16  # letters from which the delimiter is told
 NAMES = {";": "semicolons", "\t": "tabs", " ": "spaces"}
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "."}
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
@@ -52,12 +53,22 @@ def read_lines(path: Path | Traversable) -> Lines:
 
 
 def _delimiter(text: str) -> str:
-    """Return what stands most often in the first line; spaces where that is nothing and the next line has numbers between."""
-    first, second = ([line for line in text[: 1 << 20].splitlines() if line.strip()] + ["", ""])[:2]
+    """Return what splits the first lines into equally many cells, commas last as they may be decimal; else the most frequent.
+
+    Spaces where there is none of those in the first line, and numbers between them in the second.
+    """
+    lines = [line for line in text[:LOOKED_AT].splitlines() if line.strip()][:20]
+    first, second = [*lines, "", ""][:2]
     if any(delimiter in first for delimiter in DELIMITERS):
-        return max(DELIMITERS, key=first.count)
+        even = [delimiter for delimiter in DELIMITERS if _splits_evenly(lines, delimiter)]
+        return even[0] if even else max(DELIMITERS, key=first.count)
     parts = (second or first).split()
     return " " if len(parts) > 1 and any(map(is_number, parts)) else ","
+
+
+def _splits_evenly(lines: Sequence[str], delimiter: str) -> bool:
+    widths = {len(cells) for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)}
+    return len(widths) == 1 and widths != {1}
 
 
 def _of_one_width(lines: list[Line], path: object) -> list[Line]:

@@ -228,7 +228,7 @@ def _criterion(axes: Any, candidates: Sequence[Candidate], chosen: Candidate) ->
 def _by_what_matters(axes: Any, gaps: Sequence[float]) -> None:
     low, high = min(gaps), max(*gaps, 10.0)
     axes.set_yscale("symlog", linthresh=10, linscale=1)
-    ticks = [sign * tick for tick in ROUND_TENS for sign in (-1, 1) if low <= sign * tick <= high]
+    ticks = sorted({sign * tick for tick in ROUND_TENS for sign in (-1, 1) if low <= sign * tick <= high})
     axes.set_yticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
     axes.yaxis.set_minor_locator(_no_ticks())
     axes.set_ylim(1.3 * low - 1, 1.5 * high)

@@ -117,7 +117,7 @@ def _beyond(chosen: int, job: Job) -> str:
     wider = (1 if chosen == low else low, min(2 * high, rows) if chosen == high else high)
     if low == high or wider == (low, high):
         return ""
-    return f" That is at the end of the range: try --components {wider[0]}-{wider[1]}."
+    return f" The best is at the end of the range: try --components {wider[0]}-{wider[1]}."
 
 
 def labels_report(comparison: Comparison) -> str:

@@ -67,7 +67,7 @@ def read_table(
         file.lines,
         None if weighing is None else _weights(file, weighing),
         None if labelling is None else _labels(file, labelling),
-        (*_format(read), *([f"left out: {' '.join(left)}"] if left else [])),
+        (*_format(read), *([f"left out: {'; '.join(left)}"] if left else [])),
     )
 
 
@@ -119,7 +119,7 @@ def _numeric(file: _File, apart: Sequence[int]) -> tuple[list[int], list[str]]:
         raise ValueError(f"{file.path} has no column of numbers to fit: it has {held or 'no other column'}.")
     left = [f"{file.names[i]} ({kind})" if kind else file.names[i] for i, kind in kinds.items() if kind is not None]
     groups = [file.names[i] for i, kind in kinds.items() if kind == WORDS and len(set(file.columns[i])) <= MOST_LABELS]
-    hint = [f"(--labels {groups[0]} compares that with the components)"] if groups and not apart else []
+    hint = [f"--labels {groups[0]} compares that with the components"] if groups and not apart else []
     return chosen, [", ".join(left), *hint] if left else []
 
 
