@@ -95,7 +95,7 @@ def _report(job: Job, candidates: Sequence[Candidate]) -> int:
 
 def _posterior(job: Job, chosen: Candidate) -> np.ndarray:
     model = mixture(KINDS[job.kind].make(chosen.form), chosen.num_components)
-    return np.asarray(model.posterior(chosen.best.params, jnp.asarray(job.table.values)))  # type: ignore[misc]
+    return np.asarray(model.posterior(chosen.best.params, jax.tree.map(jnp.asarray, job.table.data)))  # type: ignore[misc]
 
 
 def _show(text: str) -> None:

@@ -84,6 +84,8 @@ def test_without_arguments_old_faithful_is_fitted_from_a_shell():
     assert "BIC chooses 2 components." in lines
     assert "component 1, weight 0.6441" in lines
     assert received.stderr.splitlines()[-1].startswith("fitted 6 of 6")
+    shown = (ROOT / "README.md").read_text().partition("```console\n")[2].partition("```")[0].splitlines()
+    assert [line.split()[:4] for line in shown] == [line.split()[:4] for line in lines]  # how starts end may differ by rounding
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
@@ -200,7 +202,7 @@ def test_counts_are_weighed_compared_with_labels_saved_and_predicted(write, tmp_
     text = capsys.readouterr().out
     assert "weighted (sum 1096)" in text
     assert "-1989.9459" in text
-    assert "BIC chooses 2 components. The best is at the end of the range: try --components 1-4." in text
+    assert "BIC chooses 2 components; the best is at the end of the range: try 1-4." in text
     rates = [float(line.split()[1]) for line in text.splitlines() if line.startswith("  deaths")]
     np.testing.assert_allclose(rates, [2.663, 1.256], atol=1e-3)
     table = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith(("few", "many"))}
@@ -344,6 +346,16 @@ def test_columns_are_chosen_by_name_or_by_number_in_the_order_given(write):
     assert read_table(path, "2-3").names == read_table(path, "2-").names == read_table(path, "a-b").names == ("a", "b")
     assert read_table(write("0,2000\n1,2\n3,5\n"), "2000", header=True).names == ("2000",)
     assert read_table(write("a,b-c,d\n1,2,4\n3,5,4\n"), "b-c,1").names == ("b-c", "a")
+
+
+def test_missing_values_are_dropped_or_kept_as_nan_where_asked_for(write):
+    path = write("a,b,sort,w\n1,2,u,1\n?,5,v,2\n3,,u,3\n4,6,v,4\n")
+    dropped, kept = (read_table(path, weights="w", labels="sort", missing=how) for how in ("drop", "fit"))
+    np.testing.assert_array_equal(dropped.values, [[1, 2], [4, 6]])
+    assert (dropped.labels, dropped.weights.tolist(), dropped.lines) == (["u", "v"], [1, 4], [2, 5])
+    assert dropped.notes == ("dropped: 2 rows with missing values",)
+    np.testing.assert_array_equal(kept.data.mask, [[1, 1], [0, 1], [1, 0], [1, 1]])
+    assert kept.notes == ()
 
 
 def test_what_is_left_out_or_read_otherwise_is_said(write):

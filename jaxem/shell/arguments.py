@@ -31,6 +31,12 @@ def parser(version: str) -> argparse.ArgumentParser:
     add("--labels", metavar="COLUMN", help="known groups, which are not fitted but compared with the components")
     add("--weights", metavar="COLUMN", help="how often each row counts, which is not fitted")
     add("--header", action=argparse.BooleanOptionalAction, help="whether the first line holds names (if it holds no number)")
+    add(
+        "--missing",
+        choices=("refuse", "drop", "fit"),
+        default="refuse",
+        help="rows with empty cells: leave out, or fit (refuse)",
+    )
     add("--family", type=_family, default="gaussian", metavar="NAME", help=f"{', '.join(KINDS)} (gaussian)")
     add("--components", type=_counts, default="1-6", metavar="K", help="number of components, or a range like 1-6 (1-6)")
     add("--covariance", metavar="FORM", help="forms between commas, full, tied, diag, spherical or mclust's; or all (full)")

@@ -51,7 +51,7 @@ def candidate(kind: str, form: str, num_components: int, restarts: Restarts, tab
         num_components,
         best,
         _covariances(form, best.params.components),
-        bic(model, best, table.values, table.weights),
+        bic(model, best, table.data, table.weights),
         num_reached(restarts),
         float(same_maximum(best.log_likelihood)),
         statuses,

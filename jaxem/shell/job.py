@@ -35,7 +35,8 @@ def prepare(args: argparse.Namespace) -> Job:
     if args.plot:
         _check_plot(args)
     source = str(args.data) if args.data else "Old Faithful"
-    table = read_table(args.data or csv_file("faithful"), args.columns, args.header, args.weights, args.labels)
+    apart = {"weights": args.weights, "labels": args.labels}
+    table = read_table(args.data or csv_file("faithful"), args.columns, args.header, **apart, missing=args.missing)
     forms = forms_of(args.family, args.covariance, len(table.names))
     check_numbers(args.family, table, source)
     with np.errstate(over="ignore"):

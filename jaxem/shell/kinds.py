@@ -1,8 +1,9 @@
 """The families that suit one table of numbers: how each is made, and what numbers it needs."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,17 @@ PLAIN = ("full", "tied", "diag", "spherical")
 
 
 class Kind(NamedTuple):
-    """How a family is made of a form, which forms it has, which numbers it takes, in words, and whether they are those."""
+    """How a family is made of a form, and which forms it has; which numbers it takes, in words, and whether they are those.
+
+    counts: whether a column may well be constant. mean: of components, (k, d), where that is no parameter of theirs.
+    """
 
     make: Callable[[str], Family]
     forms: tuple[str, ...] = ()
     needs: str = "numbers"
     takes: Callable[[np.ndarray], np.ndarray] = np.isfinite
     counts: bool = False
+    mean: Callable[[Any], np.ndarray] | None = None
 
 
 def _is_count(x: np.ndarray) -> np.ndarray:
@@ -42,11 +47,16 @@ KINDS = {
     "negative_binomial": _count(_of(families.negative_binomial)),
     "multinomial": _count(_of(families.multinomial)),
     "bernoulli": Kind(_of(families.bernoulli), needs="zeros and ones", takes=lambda x: (x == 0) | (x == 1), counts=True),
-    "exponential": Kind(_of(families.exponential), needs="numbers ≥ 0", takes=lambda x: x >= 0),
-    "gamma": _positive(_of(families.gamma)),
-    "log_normal": _positive(_of(families.log_normal)),
-    "weibull": _positive(_of(families.weibull)),
-    "beta": Kind(_of(families.beta), needs="numbers between 0 and 1", takes=lambda x: (x > 0) & (x < 1)),
+    "exponential": Kind(_of(families.exponential), needs="numbers ≥ 0", takes=lambda x: x >= 0, mean=lambda p: 1 / p.rate),
+    "gamma": _positive(_of(families.gamma), mean=lambda p: p.shape / p.rate),
+    "log_normal": _positive(_of(families.log_normal), mean=lambda p: np.exp(p.location + p.scale**2 / 2)),
+    "weibull": _positive(_of(families.weibull), mean=lambda p: p.scale * np.vectorize(math.gamma)(1 + 1 / p.shape)),
+    "beta": Kind(
+        _of(families.beta),
+        needs="numbers between 0 and 1",
+        takes=lambda x: (x > 0) & (x < 1),
+        mean=lambda p: p.a / (p.a + p.b),
+    ),
     "von_mises_fisher": Kind(_of(families.von_mises_fisher), needs="rows of length one"),
 }
 
@@ -81,7 +91,7 @@ def _form(name: str, known: tuple[str, ...]) -> str:
 
 def check_numbers(kind: str, table: Table, source: str) -> None:
     """Raise ValueError that names line and column of the first number that the family does not take."""
-    bad = np.argwhere(~KINDS[kind].takes(table.values))
+    bad = np.argwhere(~KINDS[kind].takes(table.values) & ~np.isnan(table.values))
     if bad.size:
         row, column = bad[0]
         place = f"{source}, line {table.lines[row]}, column {table.names[column]!r}"

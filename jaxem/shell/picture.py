@@ -73,13 +73,14 @@ def draw(table: Table, source: str, candidates: Sequence[Candidate], chosen: Can
 
 def _scene(table: Table, chosen: Candidate, labels: np.ndarray) -> _Scene:
     rows = np.linspace(0, len(labels) - 1, min(len(labels), MOST_POINTS)).astype(int)
-    params = chosen.best.params
+    params, x = chosen.best.params, table.values[rows].astype(np.float64)
+    means = centres(params.components).astype(np.float64)
     scene = _Scene(
         [_plain(name) for name in table.names],
-        table.values[rows].astype(np.float64),
+        np.where(np.isnan(x), means[labels[rows]], x),  # a row with holes still has a place to be seen at
         labels[rows],
         np.asarray(params.weights, np.float64),
-        centres(params.components).astype(np.float64),
+        means,
         np.asarray(chosen.covariances, np.float64),
     )
     return scene if len(table.names) <= MOST_PAIRED else _principal(scene)

@@ -3,6 +3,7 @@
 import argparse
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,7 +33,7 @@ def prepare(args: argparse.Namespace) -> Question:
     if args.out:
         check_target("--out", args.out, (".csv",))
     known = read(args.model)
-    table = read_table(args.predict, args.columns, args.header, wanted=known.columns)
+    table = read_table(args.predict, args.columns, args.header, wanted=known.columns, missing=args.missing)
     if len(table.names) != len(known.columns):
         needs = f"the model has {len(known.columns)} columns, {', '.join(known.columns)}"
         raise ValueError(f"{args.predict}: {needs}; got {len(table.names)}: choose them by --columns.")
@@ -42,8 +43,9 @@ def prepare(args: argparse.Namespace) -> Question:
 
 def answer(question: Question) -> str:
     """Return CSV: for each row its most probable component, from one on, and the probability of each."""
-    known, values = question.known, question.table.values
-    posterior = np.asarray(known.model.posterior(known.params, jnp.asarray(values, known.params.weights.dtype)))  # type: ignore[misc]
+    known, dtype = question.known, question.known.params.weights.dtype
+    rows = question.table._replace(values=question.table.values.astype(dtype)).data
+    posterior = np.asarray(known.model.posterior(known.params, jax.tree.map(jnp.asarray, rows)))  # type: ignore[misc]
     heading = ["component", *(f"probability_{i}" for i in range(1, posterior.shape[1] + 1))]
     rows = zip(posterior.argmax(1) + 1, posterior, strict=True)
     lines = [heading, *([str(label), *(f"{share:.6g}" for share in shares)] for label, shares in rows)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from jaxem.restarts import SAME
 from jaxem.shell.candidates import Candidate
 from jaxem.shell.comparison import Comparison
 from jaxem.shell.job import Job
+from jaxem.shell.kinds import KINDS
 from jaxem.shell.table import Table
 from jaxem.stopping import Status
 
@@ -107,8 +109,9 @@ def model_report(chosen: Candidate | None, job: Job, num_candidates: int) -> str
     k, status = chosen.num_components, Status(int(chosen.best.status))
     by = "BIC chooses" if num_candidates > 1 else "The fit:"
     form = f"{chosen.form} with " if len(job.forms) > 1 else ""
-    title = f"{by} {form}{k} component{'s' if k > 1 else ''}" + ("." if status == Status.CONVERGED else f" ({_word(status)}).")
-    return "\n\n".join([title + _beyond(k, job), *_components(chosen, job.table.names), *_thin(chosen, job.table)])
+    ended = "" if status == Status.CONVERGED else f" ({_word(status)})"
+    title = f"{by} {form}{k} component{'s' if k > 1 else ''}{ended}{_beyond(k, job)}."
+    return "\n\n".join([title, *_components(chosen, job), *_thin(chosen, job.table)])
 
 
 def _beyond(chosen: int, job: Job) -> str:
@@ -117,7 +120,7 @@ def _beyond(chosen: int, job: Job) -> str:
     wider = (1 if chosen == low else low, min(2 * high, rows) if chosen == high else high)
     if low == high or wider == (low, high):
         return ""
-    return f" The best is at the end of the range: try --components {wider[0]}-{wider[1]}."
+    return f"; the best is at the end of the range: try {wider[0]}-{wider[1]}"
 
 
 def labels_report(comparison: Comparison) -> str:
@@ -141,17 +144,18 @@ def _thin(chosen: Candidate, table: Table) -> list[str]:
     return [f"Few rows for the {chosen.own_parameters} parameters that each has: {which}. Such a maximum may be spurious."]
 
 
-def _components(chosen: Candidate, names: Sequence[str]) -> list[str]:
-    weights, parameters = np.asarray(chosen.best.params.weights), chosen.best.params.components._asdict()
-    spreads = None if chosen.covariances is None else chosen.covariances
-    found = {name: np.asarray(leaf) for name, leaf in parameters.items() if leaf is not None}
-    if spreads is None:
-        tables = [_plain({n: leaf[i] for n, leaf in found.items() if leaf.ndim == 2}, names) for i in range(len(weights))]
+def _components(chosen: Candidate, job: Job) -> list[str]:
+    """Return a heading for each component, with its weight and what it has once, and a table of what it has by column."""
+    components, weights = chosen.best.params.components, np.asarray(chosen.best.params.weights)
+    found = {name: np.asarray(leaf) for name, leaf in components._asdict().items() if leaf is not None}
+    if chosen.covariances is None:
         own = {name: leaf for name, leaf in found.items() if leaf.ndim == 1}
+        tables = _plain_tables({name: leaf for name, leaf in found.items() if leaf.ndim > 1}, components, job)
     else:
-        centre, spread = list(found)[:2]
-        tables = [_moments(m, s, names, (centre, spread)) for m, s in zip(found[centre], spreads, strict=True)]
-        own = {name: leaf for name, leaf in found.items() if name not in (centre, spread)}
+        (centre, means), (spread, _) = list(found.items())[:2]
+        own = dict(list(found.items())[2:])
+        names = job.table.names
+        tables = [_moments(m, s, names, (centre, spread)) for m, s in zip(means, chosen.covariances, strict=True)]
     return [
         f"component {i + 1}, weight {weight:.4f}{''.join(f', {n} {leaf[i]:.4g}' for n, leaf in own.items())}\n"
         + "\n".join(_aligned(tables[i], left=(0,)))
@@ -159,9 +163,13 @@ def _components(chosen: Candidate, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _plain(parameters: Mapping[str, np.ndarray], names: Sequence[str]) -> Rows:
-    values = zip(*parameters.values(), strict=True)
-    return [["", *parameters], *([f"  {name}", *(f"{v:.5g}" for v in row)] for name, row in zip(names, values, strict=True))]
+def _plain_tables(parameters: Mapping[str, np.ndarray], components: Any, job: Job) -> list[Rows]:
+    """Return a table for each component: a line for each column, with its mean and the parameters (k, d)."""
+    mean = KINDS[job.kind].mean
+    shown = ({} if mean is None else {"mean": mean(components)}) | dict(parameters)
+    values = np.stack(list(shown.values()), axis=-1)  # (k, d, parameters)
+    lines = [[[f"  {n}", *(f"{v:.5g}" for v in row)] for n, row in zip(job.table.names, one, strict=True)] for one in values]
+    return [[["", *shown], *body] for body in lines]
 
 
 def _moments(mean: np.ndarray, covariance: np.ndarray, names: Sequence[str], called: tuple[str, str]) -> Rows:

@@ -23,7 +23,7 @@ def search(job: Job) -> list[Candidate]:
 
     def run(form: str) -> list[Restarts]:
         family, starts = KINDS[job.kind].make(form), job.num_restarts
-        return search_counts(family, job.seed, table.values, table.weights, counts=numbers, num_restarts=starts)
+        return search_counts(family, job.seed, table.data, table.weights, counts=numbers, num_restarts=starts)
 
     try:
         tell(0)

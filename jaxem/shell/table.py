@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxem.families.observed import observed
 from jaxem.shell.columns import find_column, find_columns
 from jaxem.shell.lines import NAMES, Lines, is_missing, is_number, looks_like_names, read_lines, with_points
 
@@ -26,6 +27,11 @@ class Table(NamedTuple):
     labels: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def data(self) -> Any:
+        """The values, as what a family takes: NaN, where there is any, is missing."""
+        return observed(self.values) if np.isnan(self.values).any() else self.values
+
 
 class _File(NamedTuple):
     """A file by columns: their names, their cells, and the line of each row."""
@@ -43,13 +49,15 @@ def read_table(
     weights: str | None = None,
     labels: str | None = None,
     wanted: Sequence[str] = (),
+    missing: str = "refuse",
 ) -> Table:
     """Return the columns of a CSV file, separated by commas, semicolons, tabs or spaces, with decimal points or commas.
 
     columns: names, numbers from 1 on, or ranges of them, between commas; None takes all but those of words, of nothing, and
     of the numbers of rows, and says so in `notes`. header: whether the first line holds names; None takes it so where it
     holds no number but some word. weights, labels: the columns of those, which are left out of the values. wanted: names of
-    columns that a model has, which are found by name or, where there are no names, in order.
+    columns that a model has, which are found by name or, where there are no names, in order. missing: "refuse" values that
+    are missing, "drop" their rows, or "fit" them as NaN.
 
     Raises ValueError for lines of unequal length, unknown columns, cells that are not finite numbers, weights that are
     negative or all zero, and labels that hardly repeat; OSError for a file that cannot be read.
@@ -61,13 +69,28 @@ def read_table(
     apart = [place for place in (weighing, labelling) if place is not None]
     chosen, left = _chosen(file, columns, wanted, apart)
     _check_apart(chosen, apart, file)
-    return Table(
+    table = Table(
         tuple(file.names[i] for i in chosen),
-        np.stack([_numbers(file, i) for i in chosen], axis=1),
+        np.stack([_numbers(file, i, missing) for i in chosen], axis=1),
         file.lines,
         None if weighing is None else _weights(file, weighing),
         None if labelling is None else _labels(file, labelling),
         (*_format(read), *([f"left out: {'; '.join(left)}"] if left else [])),
+    )
+    return _without_holes(table, path) if missing == "drop" else table
+
+
+def _without_holes(table: Table, path: object) -> Table:
+    whole = ~np.isnan(table.values).any(1)
+    dropped = int((~whole).sum())
+    if not whole.any():
+        raise ValueError(f"{path}: every row has a missing value: choose other columns, or --missing fit.")
+    return table._replace(
+        values=table.values[whole],
+        lines=[line for line, keep in zip(table.lines, whole, strict=True) if keep],
+        weights=None if table.weights is None else table.weights[whole],
+        labels=None if table.labels is None else [label for label, keep in zip(table.labels, whole, strict=True) if keep],
+        notes=(*table.notes, *([f"dropped: {dropped} row{'s'[: dropped != 1]} with missing values"] if dropped else [])),
     )
 
 
@@ -157,17 +180,19 @@ def _as_floats(column: Sequence[str]) -> np.ndarray | None:
     return values if np.isfinite(values).all() else None
 
 
-def _numbers(file: _File, place: int) -> np.ndarray:
+def _numbers(file: _File, place: int, missing: str = "refuse") -> np.ndarray:
     values = _as_floats(file.columns[place])
     if values is None:
-        cells = zip(file.lines, file.columns[place], strict=True)
-        return np.array([_number(f"{file.path}, line {line}, column {file.names[place]!r}", cell) for line, cell in cells])
+        name, cells = file.names[place], zip(file.lines, file.columns[place], strict=True)
+        return np.array([_number(f"{file.path}, line {line}, column {name!r}", cell, missing) for line, cell in cells])
     return values
 
 
-def _number(place: str, cell: str) -> float:
+def _number(place: str, cell: str, missing: str) -> float:
     if is_missing(cell):
-        raise ValueError(f"{place}: the value is missing ({cell!r}): drop or fill in that row.")
+        if missing != "refuse":
+            return math.nan
+        raise ValueError(f"{place}: the value is missing ({cell!r}): fill it in, or --missing drop, or --missing fit.")
     if not is_number(cell):
         raise ValueError(f"{place}: {cell!r} is not a number: mend it, or choose the columns of numbers by --columns.")
     value = float(cell)
@@ -205,8 +230,13 @@ def check_table(table: Table, num_components: int, source: str, may_be_constant:
         raise ValueError(
             f"{source} has {len(present)} rows{weighted}, fewer than {num_components} components: lower --components."
         )
-    if not np.isfinite(table.values).all():
+    if np.isinf(table.values).any():
         raise ValueError(f"{source} has numbers that {table.values.dtype} cannot hold: rescale them.")
-    constant = [name for name, column in zip(table.names, present.T, strict=True) if np.ptp(column) == 0]
+    constant = [name for name, column in zip(table.names, present.T, strict=True) if _is_constant(column)]
     if constant and not may_be_constant:
         raise ValueError(f"{source}: the same value in every row of {', '.join(constant)}: leave it out by --columns.")
+
+
+def _is_constant(column: np.ndarray) -> bool:
+    known = column[~np.isnan(column)]
+    return not known.size or bool(np.ptp(known) == 0)
