@@ -4,8 +4,9 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -35,16 +36,7 @@ def save(path: str | os.PathLike[str], fit: PyTree) -> None:
     if is_traced(fit):
         raise ValueError("save writes values: call it outside jit and vmap.")
     contents = _as_bytes(fit)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(Path(path), lambda file: file.write(contents))
 
 
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
@@ -71,6 +63,24 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
         raise ValueError(f"{path} holds {received}, like has {structure}: pass a tree such as was saved.")
     leaves = zip(found.items(), jax.tree.leaves(like), strict=True)
     return jax.tree.unflatten(structure, [_as_like(f"{path}: {name}", value, leaf) for (name, value), leaf in leaves])
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write to a new file beside `path` and put it in its place at the end; leave nothing behind on failure."""
+    part = part_of(path)
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return a name beside `path`, in the same file system, that no one else uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _as_bytes(tree: PyTree) -> bytes:
