@@ -110,7 +110,7 @@ def model_report(chosen: Candidate | None, job: Job, num_candidates: int) -> str
     by = "BIC chooses" if num_candidates > 1 else "The fit:"
     form = f"{chosen.form} with " if len(job.forms) > 1 else ""
     ended = "" if status == Status.CONVERGED else f" ({_word(status)})"
-    title = f"{by} {form}{k} component{'s' if k > 1 else ''}{ended}{_beyond(k, job)}."
+    title = f"{by} {form}{k} component{'s' if k > 1 else ''}{ended}.{_beyond(k, job)}"
     return "\n\n".join([title, *_components(chosen, job), *_thin(chosen, job.table)])
 
 
@@ -120,7 +120,7 @@ def _beyond(chosen: int, job: Job) -> str:
     wider = (1 if chosen == low else low, min(2 * high, rows) if chosen == high else high)
     if low == high or wider == (low, high):
         return ""
-    return f"; the best is at the end of the range: try {wider[0]}-{wider[1]}"
+    return f" The best is at the end of the range: try {wider[0]}-{wider[1]}."
 
 
 def labels_report(comparison: Comparison) -> str:
