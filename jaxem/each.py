@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.arrays import as_arrays, at_least_one, is_traced, prepared
+from jaxem.arrays import as_arrays, at_least_one, check_progress, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.restarts import default_num_lanes, have_reached, plan
 from jaxem.solvers import Solver, squarem
@@ -86,6 +87,7 @@ def fit_each(
     """
     max_steps = check_control(solver, tol, max_steps)
     check_model(model)
+    check_progress(on_progress)
     require(model, "init")
     key = as_key(key)
     if is_traced(key, data, weights):
@@ -147,7 +149,7 @@ def _refuse_illegal(model: Model, data: PyTree, weights: np.ndarray) -> None:
     prepared(model, rows, jnp.asarray(given) if given.any() else None)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * given[6].size)
 def _search_each(
     model: Model,
     solver: Solver,

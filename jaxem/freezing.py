@@ -99,9 +99,10 @@ def _pointed_at(where: Callable[[PyTree], PyTree], leaves: list[Array], structur
     marks = [object() for _ in leaves]
     try:
         found = jax.tree.leaves(where(jax.tree.unflatten(structure, marks)))
-    except (TypeError, AttributeError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise ValueError(
-            f"where(params) must point at whole leaves, as lambda p: p.components.mean does ({type(error).__name__}: {error}); "
+            f"where(params) must point at whole leaves, as lambda p: p.components.mean does ({why}); "
             "part of a leaf is held by reparametrize."
         ) from error
     held = [any(mark is one for one in found) for mark in marks]
@@ -123,6 +124,7 @@ def _frozen(model: Model, held: PyTree, exactly: bool) -> Model:
 def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exactly: bool) -> Model:
     own: Any = jax.tree.structure(jax.tree.unflatten(structure, [FREE if value is None else None for value in values]))
     domains = _domains(model, structure, values)
+    closed = getattr(model.m_step, "given", None)
 
     def without(params: PyTree) -> PyTree:
         leaves = zip(jax.tree.leaves(params), values, strict=True)
@@ -157,6 +159,8 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
     @in_full_precision
     def m_step(params: PyTree, stats: PyTree) -> PyTree:
         """Return the free parameters that maximize E_Q[log p(x, z | θ)] given what is held; never lower ones."""
+        if closed is not None:
+            return without(closed(whole(params), stats, jax.tree.unflatten(structure, [v is not None for v in values])))
         proposed = model.m_step(whole(params), stats)
         stay = pressed(params, stats, proposed)
         return climb(lambda free: height(whole(free), stats), domains, params, without(proposed), stay)
@@ -176,6 +180,9 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
         It takes directions that change nothing to lie in what is free; where these are held, there are so many more.
         """
         theta = whole(params)
+        own_count = getattr(model.num_free, "given", None)
+        if own_count is not None:
+            return int(own_count(theta, jax.tree.unflatten(structure, [value is not None for value in values])))
         counts = zip(broadcast(model.constraints, theta), jax.tree.leaves(theta), values, strict=True)
         return int(require(model, "num_free")(theta)) - sum(c.num_free(leaf.shape) for c, leaf, v in counts if v is not None)
 
@@ -187,7 +194,7 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
         constraints=domains,
         num_free=num_free if model.num_free else None,
         parts=(_frozen, (model, held, exactly)),
-        exact=model.exact and exactly,
+        exact=model.exact and (exactly or closed is not None),
     )
 
 

@@ -18,6 +18,7 @@ from jaxem.families.observed import Observed, by_name, split, without_holes
 from jaxem.model import Family, Model, PyTree, require
 from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 from jaxem.trees import Gated, dtype_of_weights
 
 
@@ -53,7 +54,7 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     return _merged(rows, _completed(family, components, (given, one_hot, drawn)))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _completed(family: Family, components: PyTree, rows: PyTree) -> PyTree:
     complete = require(family, "complete")

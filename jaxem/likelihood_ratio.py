@@ -1,5 +1,6 @@
 """Whether a larger model is needed: the likelihood ratio beside those of data that the smaller one would give."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,20 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, ready_to_learn
 from jaxem.each import sets_in_a_block
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.resampling import rows_of_weights
 from jaxem.restarts import default_num_lanes, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import Status
-from jaxem.trees import num_rows, pick
-
-UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
+from jaxem.stopping import UNSOUND, Status
+from jaxem.trees import num_rows, pick, rows_of
 
 
 class Test(NamedTuple):
@@ -87,6 +87,7 @@ def likelihood_ratio_test(
         raise ValueError("likelihood_ratio_test looks at values and runs programs of its own: call it outside jit and vmap.")
     num_samples, max_steps = at_least_one("num_samples", num_samples), check_control(solver, tol, max_steps)
     num_restarts = at_least_one("num_restarts", num_restarts)
+    check_progress(on_progress)
     given, frequencies = check_data(model_small, data, weights)
     require(model_small, "sample")
     like, as_given = rows_of_weights(given, np.asarray(frequencies)), (data, weights)
@@ -122,7 +123,7 @@ def _sound(fits: Fit) -> np.ndarray:
     return np.where(np.isin(np.asarray(fits.status), UNSOUND), np.nan, np.asarray(fits.log_likelihood))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _drawn(model: Model, params: PyTree, like: PyTree, keys: Array) -> PyTree:
     return lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
 
@@ -140,7 +141,7 @@ def _fitted(
     return _raced(run, solver, course, num_restarts, start, key, sets, jnp.asarray(tol, weights.dtype))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * math.prod(rows_of(given[6])[0].shape[:2]))
 def _raced(
     model: Model, solver: Solver, course: Course, num_restarts: int, start: PyTree, key: Array, sets: PyTree, tol: Array
 ) -> Fit:

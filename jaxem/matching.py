@@ -17,6 +17,7 @@ from jaxem.boundary import check_data, check_model, check_params
 from jaxem.constraints import broadcast
 from jaxem.model import Model, PyTree, require
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 
 
 def sort_components(model: Model, params: PyTree, by: Callable[[PyTree], Any] | Any = None) -> PyTree:
@@ -90,7 +91,7 @@ def overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) ->
     return _overlap(model, a, b, data, weights)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -> Array:
     posterior = require(model, "posterior")

@@ -9,16 +9,17 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import components
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
 from jaxem.matching import assigned, has_shares, num_alike, overlap
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import Status
+from jaxem.stopping import UNSOUND, Status
 from jaxem.trees import map_rows, num_rows
 
 KINDS = ("weighted", "multinomial", "parametric")
@@ -68,7 +69,7 @@ def bootstrap(
     """Refit from `fit` to `num_samples` resampled data sets, for errors and percentile intervals of the given level.
 
     kind: "weighted" draws weights Gamma(w_n, 1), Exp(1) for w = 1 and its sum over the rows that a frequency w stands for
-    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws as many rows as there are, with chances in proportion to w
+    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws Σ w rows, with chances in proportion to w
     (Efron 1979); "parametric" draws data of the fitted model. Whole rows are resampled, whatever they hold: a group is one.
     Samples are weights of the same rows, and refits go through lanes as in `fit_restarts`. The components of each refit are
     matched to the fit's, where they may change places and have responsibilities.
@@ -86,7 +87,7 @@ def bootstrap(
     max_steps = check_control(solver, tol, max_steps)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
-    if not (np.ndim(level) == 0 and 0 < level < 1):
+    if not (is_number(level) and 0 < level < 1):
         raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
     if is_traced(params, data, weights):
         raise ValueError("bootstrap looks at values and runs programs of its own: call it outside jit and vmap.")
@@ -111,10 +112,12 @@ def _reweighted(kind: str, data: PyTree, random: np.random.Generator, weights: n
     if np.count_nonzero(weights) < 2:
         raise ValueError(f'kind="{kind}" resamples rows, of which data has one: use "parametric".')
     chances, total = weights.astype(float), float(weights.sum())
+    if kind == "multinomial" and total < 2:
+        raise ValueError(f'kind="multinomial" draws as many rows as weights sum up to, got {total:g}: weights are frequencies.')
     if kind == "weighted":
         drawn = random.gamma(chances, size=(count, weights.size))
     else:
-        drawn = random.multinomial(max(1, round(total)), chances / chances.sum(), count).astype(float)
+        drawn = random.multinomial(round(total), chances / chances.sum(), count).astype(float)
     return data, jnp.asarray(drawn, weights.dtype)
 
 
@@ -135,14 +138,14 @@ def rows_of_weights(data: PyTree, weights: np.ndarray) -> PyTree:
     return map_rows(lambda leaf: leaf[times], data)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _sampled(model: Model, params: PyTree, like: PyTree, keys: Array) -> tuple[PyTree, Array]:
     """Return data sets drawn from the model, prepared and stacked, and weights of one for their rows."""
     sets = lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
     return jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[6].size)
 def _refits(
     model: Model, solver: Solver, course: Course, own_data: bool, params: PyTree, data: PyTree, weights: Array, tol: Array
 ) -> tuple[PyTree, Array]:
@@ -163,13 +166,13 @@ def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, wei
     return jax.vmap(partial(components.take, model.constraints))(replicates, jnp.asarray(orders))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> Array:
     return lax.map(lambda other: overlap(model, params, other, data, weights), replicates)
 
 
 def _summarized(replicates: PyTree, statuses: Array, level: float) -> Bootstrap:
-    sound = np.flatnonzero(~np.isin(np.asarray(statuses), [Status.NONFINITE, Status.DEGENERATE]))
+    sound = np.flatnonzero(~np.isin(np.asarray(statuses), UNSOUND))
     if len(sound) < 2:
         raise ValueError("fewer than two refits ended sound, needs more to tell how far they spread: raise num_samples.")
     kept = jax.tree.map(lambda leaf: leaf[sound], replicates)

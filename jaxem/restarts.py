@@ -17,6 +17,7 @@ from jaxem.fitting import Fit, check_control, fit
 from jaxem.information import rows_of_fit, widest
 from jaxem.model import Model, PyTree, require
 from jaxem.polishing import beyond_saddle, in_dtypes_of
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
@@ -79,7 +80,7 @@ def have_reached(best: Array, status: Array, height: Array) -> Array:
     return (status == Status.CONVERGED) & (height >= best - same_maximum(best))
 
 
-@jax.jit
+@compiled
 def _reached(best: Fit, fits: Fit) -> Array:
     return have_reached(best.height, fits.status, fits.height)
 
@@ -182,7 +183,7 @@ def check_starts(model: Model, starts: PyTree, data: PyTree, weights: Array) -> 
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *checked)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * given[7].size)
 def _search(
     model: Model,
     solver: Solver,

@@ -73,6 +73,20 @@ def test_counts_are_filled_by_expected_counts_or_by_counts():
     assert drawn[1, 1] > 5 > drawn[0, 0]
 
 
+def test_holes_of_a_row_that_may_be_zero_whatever_its_component_says_are_filled_accordingly():
+    """Given zeros in what was observed, with chance τ = π / (π + (1 - π) e^-λ) all of the row is zero."""
+    model, share, rate = jaxem.single(families.zero_inflated(families.poisson())), 0.3, np.array([1.0, 6.0])
+    params = families.ZeroInflated([share], families.Poisson(rate[None]))
+    data = families.observed(np.tile([[0.0, NAN], [2.0, NAN], [NAN, NAN]], (2000, 1)))
+    chance = np.array([share / (share + (1 - share) * np.exp(-rate[0])), 0, share])
+    received = np.asarray(jaxem.impute(model, params, data))
+    np.testing.assert_allclose(received[:3, 1], (1 - chance) * rate[1], rtol=1e-12)
+    drawn = np.asarray(jaxem.impute(model, params, data, key=0)).reshape(-1, 3, 2)
+    sd = np.sqrt((1 - chance) * (rate[1] + chance * rate[1] ** 2) / 2000)
+    np.testing.assert_array_less(np.abs(drawn[:, :, 1].mean(0) - received[:3, 1]), 5 * sd)
+    np.testing.assert_allclose((drawn[:, 2] == 0).all(1).mean(), share + (1 - share) * np.exp(-rate.sum()), atol=0.05)
+
+
 def test_successes_are_filled_by_those_expected_among_their_trials_or_by_draws():
     model, params = (
         jaxem.mixture(families.binomial(), 2),

@@ -10,19 +10,24 @@ PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
         "model",
+        "at_once",
+        "chains",
         "constraints",
         "numerics",
         "special",
         "tails",
         "bessel",
         "matrices",
+        "kalman",
+        "square_roots",
+        "shared_gains",
         "orthonormal",
         "trees",
         "stopping",
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "solvers"},
+    {"arrays", "components", "files", "programs", "sequences", "solvers"},
     {"families"},
     {
         "blocks",
@@ -45,6 +50,7 @@ FLOORS = [
         "choice",
         "criteria",
         "errors",
+        "forecasting",
         "impute",
         "influence",
         "likelihood_ratio",
@@ -55,7 +61,7 @@ FLOORS = [
         "testing",
         "validation",
     },
-    {"plots", "shell", "__init__", "__main__"},
+    {"plots", "sklearn", "shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxem.arrays import as_floating, is_traced
 from jaxem.model import PyTree
+from jaxem.sequences import Sequences
 
 
 class Observed(NamedTuple):
@@ -27,9 +28,9 @@ class Observed(NamedTuple):
 def observed(x: PyTree) -> PyTree:
     """Return `Observed(values, mask)` of x, where NaN, None and masked entries, and -1 among integers (codes), are missing.
 
-    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so. Holes are missing at random, and
-    integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was. Gaussian components
-    fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
+    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so; of Sequences, the values. Holes are
+    missing at random, and integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was.
+    Gaussian components fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
     Raises ValueError for entries that are no numbers.
 
     >>> import numpy as np, jaxem
@@ -40,6 +41,8 @@ def observed(x: PyTree) -> PyTree:
     """
     if isinstance(x, Observed):
         return x
+    if isinstance(x, Sequences):
+        return x._replace(values=observed(x.values))
     if isinstance(x, Mapping):
         return {name: observed(part) for name, part in x.items()}
     if hasattr(x, "_fields"):
@@ -115,10 +118,14 @@ def without_holes(data: PyTree) -> PyTree:
     """Return prepared data all of which is said to be observed: what draws that have no holes are to be like."""
 
     def told(node: Any) -> list[str]:
-        return [name for name in ("seen", "gaps") if name in getattr(node, "_fields", ())]
+        return [name for name in ("seen", "gaps", "zero") if name in getattr(node, "_fields", ())]
 
     def whole(node: Any) -> Any:
-        return node._replace(**dict.fromkeys(told(node))) if told(node) else node
+        """Return a record, and what its other fields hold, without what tells of holes, or of zeros beside them."""
+        if not told(node):
+            return node
+        kept = {name: without_holes(part) for name, part in node._asdict().items() if name not in told(node)}
+        return type(node)(**kept, **dict.fromkeys(told(node)))
 
     return jax.tree.map(whole, data, is_leaf=lambda node: bool(told(node)))
 

@@ -1,7 +1,7 @@
 """Counts with more zeros than their distribution has: some are zero whatever it says."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,10 +50,17 @@ class ZeroInflatedStats(NamedTuple):
 
 
 class MaybeZero(NamedTuple):
-    """The family's data, and which rows are zero, (n,)."""
+    """The family's data, and which rows are zero, (n,); None of those that are drawn to fill the holes of others."""
 
     data: PyTree
-    zero: Array
+    zero: Any
+
+
+class Undecided(NamedTuple):
+    """Rows drawn of the family, and a number in [0, 1) for each, below whose chance to be zero it is."""
+
+    data: PyTree
+    uniform: Array
 
 
 def zero_inflated(family: Family) -> Family:
@@ -81,11 +88,7 @@ def zero_inflated(family: Family) -> Family:
 def _zero_inflated(family: Family) -> Family:
     def evaluate(params: ZeroInflated, x: MaybeZero) -> tuple[Array, Callable[[Array], ZeroInflatedStats]]:
         log_prob, summarize = family.evaluate(params.components, x.data)
-        zero, share = x.zero[:, None], params.zero[None]
-        some = share > 0
-        log_other = jnp.where(share < 1, jnp.log1p(-jnp.where(share < 1, share, 0)), -jnp.inf) + log_prob
-        log_zero = jnp.where(zero & some, jnp.log(jnp.where(some, share, 1)), -jnp.inf)
-        total, chance = _either(log_zero, log_other)
+        total, chance = _mixed(params.zero, log_prob, x)
 
         def statistics(responsibilities: Array) -> ZeroInflatedStats:
             zeros = responsibilities * chance
@@ -112,6 +115,8 @@ def _zero_inflated(family: Family) -> Family:
     def sample(key: Array, params: ZeroInflated, labels: Array, like: MaybeZero | None) -> PyTree:
         key_zero, key_data = jax.random.split(key)
         drawn = require(family, "sample")(key_data, params.components, labels, None if like is None else like.data)
+        if like is not None and like.zero is None:
+            return Undecided(drawn, jax.random.uniform(key_zero, labels.shape, params.zero.dtype))
         return _with_zeros(drawn, jax.random.bernoulli(key_zero, params.zero[labels]))
 
     def prepare(data: Any, weights: Array | None) -> MaybeZero:
@@ -119,6 +124,14 @@ def _zero_inflated(family: Family) -> Family:
             return data
         rows = prepared(family, data, weights)
         return MaybeZero(rows, _are_zero(data))
+
+    def complete(params: ZeroInflated, x: MaybeZero, responsibilities: Array, drawn: Undecided | None) -> PyTree:
+        """Fill by zeros as far as the row is zero whatever its component says, which one that is not zero is not."""
+        chance = _mixed(params.zero, family.evaluate(params.components, x.data)[0], x)[1]
+        fill = partial(require(family, "complete"), params.components, x.data)
+        if drawn is None:
+            return fill(responsibilities * (1 - chance), None)
+        return _with_zeros(fill(responsibilities, drawn.data), drawn.uniform < (responsibilities * chance).sum(1))
 
     embed, size, prior, degenerate = family.embed, family.size, family.log_prior, family.degenerate
     return Family(
@@ -133,11 +146,20 @@ def _zero_inflated(family: Family) -> Family:
         size=size and (lambda x: size(x.data)),
         log_prior=prior and (lambda params: prior(params.components)),
         degenerate=degenerate and (lambda params, stats: degenerate(params.components, stats.components)),
+        complete=complete if family.complete else None,
         parts=(zero_inflated, (family,)),
         additive=family.additive,
         exact=family.exact,
         places=family.places,
     )
+
+
+def _mixed(share: Array, log_prob: Array, x: MaybeZero) -> tuple[Array, Array]:
+    """Return log p of each row under each component, and the chance that it is zero whatever that says, (n, k)."""
+    zero, share = x.zero[:, None], share[None]
+    some = share > 0
+    log_other = jnp.where(share < 1, jnp.log1p(-jnp.where(share < 1, share, 0)), -jnp.inf) + log_prob
+    return _either(jnp.where(zero & some, jnp.log(jnp.where(some, share, 1)), -jnp.inf), log_other)
 
 
 def _either(one: Array, other: Array) -> tuple[Array, Array]:
