@@ -32,6 +32,11 @@ from jaxem.errors import StandardErrors as StandardErrors
 from jaxem.errors import standard_errors as standard_errors
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
+from jaxem.forecasting import Forecast as Forecast
+from jaxem.forecasting import filtering as filtering
+from jaxem.forecasting import forecast as forecast
+from jaxem.forecasting import predictive_log_prob as predictive_log_prob
+from jaxem.forecasting import viterbi as viterbi
 from jaxem.freezing import freeze as freeze
 from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
@@ -84,6 +89,7 @@ __all__ = [
     "Each",
     "Family",
     "Fit",
+    "Forecast",
     "HMMPosterior",
     "LinearGaussian",
     "Mixture",
@@ -115,9 +121,11 @@ __all__ = [
     "escape",
     "exact_shapes",
     "families",
+    "filtering",
     "fit",
     "fit_each",
     "fit_restarts",
+    "forecast",
     "freeze",
     "from_log_joint",
     "gradient_m_step",
@@ -138,6 +146,7 @@ __all__ = [
     "num_reached",
     "parameter_names",
     "polish",
+    "predictive_log_prob",
     "reparametrize",
     "seeds",
     "select",
@@ -150,6 +159,7 @@ __all__ = [
     "summary",
     "testing",
     "thaw",
+    "viterbi",
     "with_prior",
 ]
 

@@ -167,8 +167,9 @@ def check_domain(model: Model, params: PyTree) -> PyTree:
         inside, mended = _examined(tuple(domains), leaves)
     for (path, leaf), domain, ok in zip(jax.tree.leaves_with_path(params), domains, jax.device_get(inside), strict=True):
         if not ok:
+            got = " ".join(str(np.asarray(leaf)).split())
             raise ValueError(
-                f"params{jax.tree_util.keystr(path)} must be finite and {domain.name}, got {np.asarray(leaf)}: "
+                f"params{jax.tree_util.keystr(path)} must be finite and {domain.name}, got {got}: "
                 "mend it, or start from model.init(key, data)."
             )
     return jax.tree.unflatten(structure, mended)

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
         "model",
+        "at_once",
         "chains",
         "constraints",
         "numerics",
@@ -49,6 +50,7 @@ FLOORS = [
         "choice",
         "criteria",
         "errors",
+        "forecasting",
         "impute",
         "influence",
         "likelihood_ratio",
