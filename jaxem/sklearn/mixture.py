@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxem.arrays import as_arrays, at_least_one
 from jaxem.families.product import _product
 from jaxem.fitting import Fit, fit
+from jaxem.frames import is_frame
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.mixture import mixture
 from jaxem.restarts import fit_restarts
@@ -80,7 +81,7 @@ class Mixture(Estimator):
         check_family(self.family)
         if isinstance(X, Mapping) or hasattr(X, "_fields"):
             return as_arrays(X, "X")
-        if hasattr(X, "columns") and _reads_names(self.family):
+        if is_frame(X) and _reads_names(self.family):
             return validate_data(self, X, reset=reset, skip_check_array=True)
         return super()._checked(X, reset)
 
