@@ -35,6 +35,11 @@ from jaxem.files import load as load
 from jaxem.files import save as save
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
+from jaxem.forecasting import Forecast as Forecast
+from jaxem.forecasting import filtering as filtering
+from jaxem.forecasting import forecast as forecast
+from jaxem.forecasting import predictive_log_prob as predictive_log_prob
+from jaxem.forecasting import viterbi as viterbi
 from jaxem.freezing import freeze as freeze
 from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
@@ -87,6 +92,7 @@ __all__ = [
     "Each",
     "Family",
     "Fit",
+    "Forecast",
     "HMMPosterior",
     "LinearGaussian",
     "Mixture",
@@ -118,9 +124,11 @@ __all__ = [
     "escape",
     "exact_shapes",
     "families",
+    "filtering",
     "fit",
     "fit_each",
     "fit_restarts",
+    "forecast",
     "freeze",
     "from_log_joint",
     "gradient_m_step",
@@ -143,6 +151,7 @@ __all__ = [
     "parameter_names",
     "plots",
     "polish",
+    "predictive_log_prob",
     "reparametrize",
     "save",
     "seeds",
@@ -156,6 +165,7 @@ __all__ = [
     "summary",
     "testing",
     "thaw",
+    "viterbi",
     "with_prior",
 ]
 

@@ -33,6 +33,17 @@ def at_least_one(name: str, count: Any) -> int:
     return count
 
 
+def check_progress(on_progress: Any) -> None:
+    """Raise ValueError unless `on_progress` is a function, or None."""
+    if not (on_progress is None or callable(on_progress)):
+        raise ValueError(f"on_progress must be a function of how many are done, got {on_progress!r}.")
+
+
+def is_number(x: Any) -> bool:
+    """Tell whether x is one number at hand, which may be NaN."""
+    return not is_traced(x) and np.ndim(x) == 0 and np.asarray(x).dtype.kind in "biuf"
+
+
 def is_traced(*trees: PyTree) -> bool:
     """Tell whether any leaf is a tracer, so that its value cannot be looked at."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
@@ -90,13 +101,14 @@ def as_floating(x: Any, name: str = "data") -> Array:
         raise ValueError(f"{name} has dtype {x.dtype}{of}, needs numbers: convert it, e.g. np.asarray({name}, float).")
     if jnp.issubdtype(x.dtype, jnp.floating):
         return jnp.asarray(x) if _is_single_or_double(x) else jnp.asarray(x, jnp.result_type(float))
-    converted = jnp.asarray(x, jnp.result_type(float))
-    if np.any(np.asarray(converted).astype(x.dtype) != np.asarray(x)):
+    x = np.asarray(x)
+    converted = x.astype(jnp.result_type(float))
+    if np.any(converted.astype(x.dtype) != x):
         raise ValueError(
-            f"{name} has integers that {converted.dtype} cannot hold exactly (largest {np.abs(np.asarray(x)).max()}): "
+            f"{name} has integers that {converted.dtype} cannot hold exactly (largest {np.abs(x).max()}): "
             "rescale them, or enable jax_enable_x64."
         )
-    return converted
+    return jnp.asarray(converted)
 
 
 def _is_list(node: object) -> bool:

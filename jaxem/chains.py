@@ -122,7 +122,7 @@ class _Shares(NamedTuple):
 
 def _forward_in_shares(chain: Chain, stream: Stream, entering: Array) -> _Shares:
     initial, transition, log_density = jnp.exp(chain.log_initial), jnp.exp(chain.log_transition), stream.log_density
-    peak = _finite(log_density.max(1))
+    peak = finite(log_density.max(1))
     density = jnp.exp(log_density - peak[:, None])
 
     def step(joint: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -165,14 +165,14 @@ def _inside(stream: Stream) -> Array:
     return stream.there & ~stream.first & (stream.weights > 0)
 
 
-def _finite(peak: Array) -> Array:
+def finite(peak: Array) -> Array:
     """Return what logarithms are taken from, without a slope, and zero where all are -inf."""
     return _finite_or_zero(lax.stop_gradient(peak))
 
 
-def _log_sum(terms: Array, axis: int) -> Array:
+def log_sum(terms: Array, axis: int) -> Array:
     """Return the logarithm of a sum of exponentials, -inf without a slope where all are zero."""
-    peak = _finite(terms.max(axis, keepdims=True))
+    peak = finite(terms.max(axis, keepdims=True))
     total = jnp.exp(terms - peak).sum(axis)
     some = total != 0
     return jnp.where(some, jnp.log(jnp.where(some, total, 1)) + peak.squeeze(axis), -jnp.inf)
@@ -187,13 +187,13 @@ def _steps(chain: Chain) -> tuple[Array | None, Callable[[Any], Array]]:
 
 def _forward_in_logs(chain: Chain, stream: Stream, entering: Array) -> Filtered:
     each, of_step = _steps(chain)
-    peak = _finite(stream.log_density.max(1))
+    peak = finite(stream.log_density.max(1))
 
     def step(states: Array, given: Any) -> tuple[Array, tuple[Array, Array]]:
         log_density, first, transition = given
-        moved = _log_sum(states[:, None] + of_step(transition), 0)
+        moved = log_sum(states[:, None] + of_step(transition), 0)
         joint = jnp.where(first, chain.log_initial, moved) + log_density
-        total = _log_sum(joint, 0)
+        total = log_sum(joint, 0)
         states = joint - _finite_or_zero(total)
         return states, (states, total)
 
@@ -210,11 +210,11 @@ def _in_logs(chain: Chain, stream: Stream, entering: Array, coming: Array) -> Sm
     def step(carry: tuple[Array, Array], given: Any) -> tuple[tuple[Array, Array], tuple[Array, Array | None]]:
         (message, pairs), (log_evidence, states, previous, last, weight, transition) = carry, given
         message = jnp.where(last, 0, message)
-        message = message - _finite_or_zero(lax.stop_gradient(_log_sum(states + message, 0)))  # of zero, but for rounding
+        message = message - _finite_or_zero(lax.stop_gradient(log_sum(states + message, 0)))  # of zero, but for rounding
         onward = of_step(transition) + (log_evidence + message)[None]
         moved = weight * jnp.exp(jnp.where(weight > 0, previous[:, None] + onward, -jnp.inf))
         pairs, moved = (pairs + moved, None) if each is None else (pairs, moved)
-        return (_log_sum(onward, 1), pairs), (message, moved)
+        return (log_sum(onward, 1), pairs), (message, moved)
 
     start = coming, jnp.zeros_like(chain.log_transition, shape=chain.log_transition.shape[-2:])
     weights = jnp.where(_inside(stream), stream.weights, 0)
@@ -253,7 +253,7 @@ def entropy(chain: Chain, stream: Stream) -> Array:
     def step(entropy: Array, given: Any) -> tuple[Array, None]:
         previous, goes_on, transition = given
         joint = previous[:, None] + of_step(transition)
-        way = joint - _finite(_log_sum(joint, 0))[None]
+        way = joint - finite(log_sum(joint, 0))[None]
         return jnp.where(goes_on, _expected(way, entropy[:, None] - way, 0), entropy), None
 
     entropy, _ = lax.scan(step, jnp.zeros_like(chain.log_initial), (before, stream.there & ~stream.first, each))
@@ -269,14 +269,14 @@ def _expected(log_share: Array, values: Array, axis: int) -> Array:
 def best_path(chain: Chain, stream: Stream) -> tuple[Array, Array]:
     """Return the most probable states of one sequence, (s,), and log p of these and of what was seen; Viterbi (1967)."""
     each, of_step = _steps(chain)
-    peak = _finite(stream.log_density.max(1))
+    peak = finite(stream.log_density.max(1))
 
     def step(height: Array, given: Any) -> tuple[Array, tuple[Array, Array]]:
         log_density, first, there, transition = given
         ways = height[:, None] + of_step(transition)
         there = there & ~first
         new = jnp.where(first, chain.log_initial + log_density, jnp.where(there, ways.max(0) + log_density, height))
-        top = _finite(new.max())
+        top = finite(new.max())
         came_from = jnp.where(there, ways.argmax(0).astype(jnp.int32), jnp.arange(height.size, dtype=jnp.int32))
         return new - top, (came_from, top)
 

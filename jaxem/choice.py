@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.boundary import as_key, check_model, check_weights
 from jaxem.criteria import aic, aicc, bic, icl, num_free_parameters
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import mixture
 from jaxem.models.parts import num_components_of
+from jaxem.progress import advance, progress_of
 from jaxem.reports import aligned
 from jaxem.restarts import fit_restarts
 from jaxem.selection import search_counts
@@ -133,6 +134,7 @@ def select(
     tol: float = 1e-8,
     max_steps: int = 10_000,
     on_progress: Callable[[int], None] | None = None,
+    progress: bool = False,
 ) -> Selection:
     """Fit each candidate from many random starts, and choose one by a criterion.
 
@@ -141,7 +143,8 @@ def select(
     that are left out in turn (`cross_validate` with the same key, `num_folds` and at most 8 starts), larger where better.
     The best is the best of those that CONVERGED, else of those that are unfinished (MAX_STEPS, STALLED). A candidate that
     is DEGENERATE, NONFINITE or FAILED, as its fit or criterion raised ValueError, stays in the table and never wins.
-    `key`, `solver`, `tol` and `max_steps` are those of `fit_restarts`; `on_progress` is told how many candidates are done.
+    `key`, `solver`, `tol` and `max_steps` are those of `fit_restarts`; `on_progress` is told how many candidates are done,
+    and `progress` shows it on stderr.
 
     Raises ValueError for another criterion, for what are no candidates, as `fit_restarts` does, where all candidates fail,
     and under a trace.
@@ -157,6 +160,7 @@ def select(
         raise ValueError(f"criterion must be one of {', '.join(NAMES)}, got {criterion!r}.")
     if is_traced(key, data, weights):
         raise ValueError("select looks at values and runs programs of its own: call it outside jit and vmap.")
+    check_progress(on_progress)
     key, num_restarts = as_key(key), at_least_one("num_restarts", num_restarts)
     max_steps, num_folds = check_control(solver, tol, max_steps), at_least_one("num_folds", num_folds)
 
@@ -182,10 +186,13 @@ def select(
         return float(heights.sum() if weights is None else heights @ np.asarray(check_weights(weights, len(heights))))
 
     tried: list[_Tried] = []
-    for found in _fitted(_checked(candidates), alone, together):
-        tried += [_judged(one, worth) for one in found]
-        if on_progress:
-            on_progress(len(tried))
+    candidates = _checked(candidates)
+    with progress_of("candidates", _number_of(candidates), progress):
+        for found in _fitted(candidates, alone, together):
+            tried += [_judged(one, worth) for one in found]
+            advance(len(found))
+            if on_progress:
+                on_progress(len(tried))
     return _selection(tried, criterion)
 
 
@@ -197,6 +204,11 @@ def _checked(candidates: Any) -> Mapping[str, Model] | Mixtures:
     for model in candidates.values():
         check_model(model)
     return candidates
+
+
+def _number_of(candidates: Mapping[str, Model] | Mixtures) -> int:
+    several = isinstance(candidates, Mixtures)
+    return len(candidates.families) * len(candidates.num_components) if several else len(candidates)
 
 
 def _fitted(
@@ -280,10 +292,10 @@ def _cells(selection: Selection) -> list[list[str]]:
         for row in table
     ]
     if len(names) == len(table):
-        return [[name, cell] for name, cell in zip(names, cells, strict=True)]
+        return [[str(name), cell] for name, cell in zip(names, cells, strict=True)]
     width = len(table) // len(names)
     heading = ["components", *(str(row["num_components"]) for row in table[:width])]
-    return [heading, *([name, *cells[i * width : (i + 1) * width]] for i, name in enumerate(names))]
+    return [heading, *([str(name), *cells[i * width : (i + 1) * width]] for i, name in enumerate(names))]
 
 
 def _cell(row: Row, is_best: bool) -> str:

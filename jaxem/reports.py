@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxem.arrays import as_params
-from jaxem.boundary import check_model, ready
+from jaxem.boundary import check_data
 from jaxem.certificate import certify
 from jaxem.charts import name_of
 from jaxem.constraints import Constraint, broadcast, positive_definite, unit_product
@@ -45,11 +45,11 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     weights          0.36 ± 0.19  0.64 ± 0.19
     components.rate  1.26 ± 0.35  2.66 ± 0.25
     """
-    check_model(model)
+    names, (data, weights) = column_names(data), check_data(model, data, weights)
     params, spread = as_params(check_fit(fit).params), _errors_like(errors, fit.params)
     lines = [_ending(model, fit), _standing(model, fit, data, weights)]
     lines += [_heights(model, fit, data, weights), _criteria(model, fit, data, weights), ""]
-    by_component, common = _rows(model, params, spread, column_names(data))
+    by_component, common = _rows(model, params, spread, names)
     columns = max((len(row) - 1 for row in by_component), default=0)
     heading = [["parameter", *map(str, range(1, columns + 1))]] if columns else []
     lines += aligned(heading + by_component)
@@ -76,15 +76,20 @@ def _heights(model: Model, fit: Fit, data: PyTree, weights: Any) -> str:
 
 def _criteria(model: Model, fit: Fit, data: PyTree, weights: Any) -> str:
     text = f"bic {bic(model, fit, data, weights):.2f}"
-    if not has_shares(model, fit.params, ready(model.prepare, data)):
+    if not has_shares(model, fit.params, data):
         return text
-    return f"{text}, icl {icl(model, fit, data, weights):.2f}, entropy {entropy(model, fit.params, data, weights):.2f}"
+    return f"{text}, icl {icl(model, fit, data, weights):.2f}, entropy {abs(entropy(model, fit.params, data, weights)):.2f}"
 
 
 def _errors_like(errors: Any, params: PyTree) -> PyTree | None:
     given = getattr(errors, "errors", errors)
-    if given is not None and str(jax.tree.structure(given)) != str(jax.tree.structure(params)):
-        raise ValueError("errors must be what standard_errors or bootstrap returns, or like fit.params, got another tree.")
+    if given is None:
+        return None
+    built, needed = ([str(jax.tree.structure(tree)), *map(np.shape, jax.tree.leaves(tree))] for tree in (given, params))
+    if built != needed:
+        raise ValueError(
+            f"errors must be what standard_errors or bootstrap returns, or like fit.params: {needed}, got {built}."
+        )
     return given
 
 

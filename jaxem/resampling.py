@@ -9,17 +9,18 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import components
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
 from jaxem.matching import assigned, has_shares, num_alike, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
+from jaxem.progress import progress_of
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import Status
+from jaxem.stopping import UNSOUND, Status
 from jaxem.trees import map_rows, num_rows
 
 KINDS = ("weighted", "multinomial", "parametric")
@@ -65,14 +66,15 @@ def bootstrap(
     solver: Solver = squarem(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
+    progress: bool = False,
 ) -> Bootstrap:
     """Refit from `fit` to `num_samples` resampled data sets, for errors and percentile intervals of the given level.
 
     kind: "weighted" draws weights Gamma(w_n, 1), Exp(1) for w = 1 and its sum over the rows that a frequency w stands for
-    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws as many rows as there are, with chances in proportion to w
+    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws Σ w rows, with chances in proportion to w
     (Efron 1979); "parametric" draws data of the fitted model. Whole rows are resampled, whatever they hold: a group is one.
     Samples are weights of the same rows, and refits go through lanes as in `fit_restarts`. The components of each refit are
-    matched to the fit's, where they may change places and have responsibilities.
+    matched to the fit's, where they may change places and have responsibilities. `progress` shows on stderr how many are done.
 
     Raises ValueError for another kind, for a level outside (0, 1), for data of one row, which cannot be resampled, as `fit`
     does, and for "parametric" where the model has no `sample` or weights are no whole numbers.
@@ -87,21 +89,22 @@ def bootstrap(
     max_steps = check_control(solver, tol, max_steps)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
-    if not (np.ndim(level) == 0 and 0 < level < 1):
+    if not (is_number(level) and 0 < level < 1):
         raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
     if is_traced(params, data, weights):
         raise ValueError("bootstrap looks at values and runs programs of its own: call it outside jit and vmap.")
     given, frequencies = check_data(model, data, weights, padded=kind != "parametric")
     params = check_params(model, params, given, frequencies)
     lanes = min(num_samples, default_num_lanes(model, given))
-    course = Course(1, max_steps, max_steps, lanes, keep_histories=False)
+    course = Course(1, max_steps, max_steps, lanes, keep_histories=False, is_shown=bool(progress))
     run, random = by_default_in_blocks(model, given), np.random.default_rng(np.asarray(jax.random.key_data(as_key(key))))
     size = max(lanes, min(num_samples, NUMBERS_AT_ONCE // num_rows(given)))
     resampled = partial(_drawn, model, params, given) if kind == "parametric" else partial(_reweighted, kind, given)
     found = []
-    for done in range(0, num_samples, size):
-        sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
-        found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
+    with progress_of("samples", num_samples, progress):
+        for done in range(0, num_samples, size):
+            sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
+            found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
     params_of_refits, statuses = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     replicates = _matched(model, params, params_of_refits, given, frequencies)
     return _summarized(replicates, statuses, level)
@@ -112,10 +115,12 @@ def _reweighted(kind: str, data: PyTree, random: np.random.Generator, weights: n
     if np.count_nonzero(weights) < 2:
         raise ValueError(f'kind="{kind}" resamples rows, of which data has one: use "parametric".')
     chances, total = weights.astype(float), float(weights.sum())
+    if kind == "multinomial" and total < 2:
+        raise ValueError(f'kind="multinomial" draws as many rows as weights sum up to, got {total:g}: weights are frequencies.')
     if kind == "weighted":
         drawn = random.gamma(chances, size=(count, weights.size))
     else:
-        drawn = random.multinomial(max(1, round(total)), chances / chances.sum(), count).astype(float)
+        drawn = random.multinomial(round(total), chances / chances.sum(), count).astype(float)
     return data, jnp.asarray(drawn, weights.dtype)
 
 
@@ -170,7 +175,7 @@ def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, we
 
 
 def _summarized(replicates: PyTree, statuses: Array, level: float) -> Bootstrap:
-    sound = np.flatnonzero(~np.isin(np.asarray(statuses), [Status.NONFINITE, Status.DEGENERATE]))
+    sound = np.flatnonzero(~np.isin(np.asarray(statuses), UNSOUND))
     if len(sound) < 2:
         raise ValueError("fewer than two refits ended sound, needs more to tell how far they spread: raise num_samples.")
     kept = jax.tree.map(lambda leaf: leaf[sound], replicates)

@@ -7,7 +7,7 @@ to the next, so that √t steps follow each other rather than t.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +41,6 @@ def _step(dynamics: Dynamics, load: Array, before: Array) -> tuple[Array, Gain]:
     return following, Gain(size, cross, after, *rest)
 
 
-def _all_steps(steps: int, dynamics: Dynamics, load: Array) -> Gain:
-    found = lax.scan(lambda before, _: _step(dynamics, load, before), dynamics.root, None, length=steps)[1]
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 2), found)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _gains(steps: int, dynamics: Dynamics, load: Array) -> Gain:
     def forth(state: tuple[Array, Array, Array, Gain]) -> tuple[Array, Array, Array, Gain]:
         time, _, before, found = state
@@ -62,12 +56,6 @@ def _gains(steps: int, dynamics: Dynamics, load: Array) -> Gain:
     time, *_, found = lax.while_loop(lambda state: ~state[1] & (state[0] < steps), forth, start)
     last = jnp.minimum(jnp.arange(steps, dtype=jnp.int32), time - 1)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf[last], 0, 2), found)
-
-
-@_gains.defjvp
-def _(steps: int, primals: Any, tangents: Any) -> tuple[Gain, Gain]:
-    """As all steps one after another have it: a loop that ends by itself has no derivative in reverse."""
-    return jax.jvp(partial(_all_steps, steps), primals, tangents)
 
 
 def _blocks_of(steps: int) -> tuple[int, int]:

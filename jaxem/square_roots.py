@@ -45,7 +45,8 @@ def root(covariance: Array) -> Array:
 def eliminate(x: Array, num: int) -> Array:
     """Return Hx, H orthogonal, whose first `num` columns are upper triangular, of x (m, c, *lanes): Householder's reflections.
 
-    Golub & Van Loan (2013), §5.1. A column of zeros stays one, and a slope at it is zero.
+    The diagonal is positive, so that what settles down repeats itself. A column of zeros stays one, and a slope at it is zero.
+    Golub & Van Loan (2013), §5.1.
     """
     done = []
     for j in range(num):
@@ -53,14 +54,15 @@ def eliminate(x: Array, num: int) -> Array:
         squares = (column * column).sum(0)
         some = squares > 0
         size = jnp.sqrt(jnp.where(some, squares, 1))
-        end = jnp.where(column[0] > 0, -size, size)
+        sign = jnp.where(column[0] > 0, -1, 1).astype(x.dtype)
+        end = sign * size
         factor = jnp.where(some, 1 / (end * (end - column[0])), 0)
         mirror = jnp.concatenate([(column[0] - end)[None], column[1:]])
         rest = x[:, 1:]
         along = (mirror[:, None] * rest).sum(0) * factor[None]
         x = rest - mirror[:, None] * along[None]
-        first = jnp.where(some, end, 0)[None]
-        done.append(jnp.concatenate([jnp.zeros((j, *first.shape[1:]), x.dtype), first, x[0]]))
+        first = jnp.where(some, size, 0)[None]
+        done.append(jnp.concatenate([jnp.zeros((j, *first.shape[1:]), x.dtype), first, sign[None] * x[0]]))
         x = x[1:]
     below = jnp.zeros((x.shape[0], num, *x.shape[2:]), x.dtype)
     return jnp.concatenate([jnp.stack(done), jnp.concatenate([below, x], 1)])
@@ -94,5 +96,5 @@ def solve_transposed(u: Array, x: Array) -> Array:
 
 
 def log_size(u: Array) -> Array:
-    """Return log|det U| of triangular matrices (d, d, *lanes)."""
-    return sum((jnp.log(jnp.abs(u[i, i])) for i in range(1, u.shape[0])), start=jnp.log(jnp.abs(u[0, 0])))
+    """Return log det U of triangular matrices (d, d, *lanes) with a positive diagonal."""
+    return sum((jnp.log(u[i, i]) for i in range(1, u.shape[0])), start=jnp.log(u[0, 0]))

@@ -648,7 +648,7 @@ MODELS = {
     "mixture with a gate": Row(gated, DOUBLE),
     "mixture of exponentials": mixture_of(exponential, lifetimes, SINGLE),
     "chain of poisson": chain_of(families.poisson, lambda dtype: counts(1, dtype)[:, 0]),
-    "chain of full": chain_of(families.gaussian, lambda dtype: two_clusters(2, dtype), SINGLE),
+    "chain of full": chain_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
     "chain of student-t with holes": chain_of(
         lambda: families.student_t(dof=4), lambda dtype: holed(two_clusters(2, dtype)), DOUBLE
     ),

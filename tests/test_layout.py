@@ -11,6 +11,7 @@ FLOORS = [
     {
         "frames",
         "model",
+        "at_once",
         "chains",
         "constraints",
         "numerics",
@@ -22,6 +23,7 @@ FLOORS = [
         "square_roots",
         "shared_gains",
         "orthonormal",
+        "progress",
         "trees",
         "stopping",
         "seeds",
@@ -50,6 +52,7 @@ FLOORS = [
         "choice",
         "criteria",
         "errors",
+        "forecasting",
         "impute",
         "influence",
         "likelihood_ratio",

@@ -44,7 +44,6 @@ def build(
     m_step: Callable[[PyTree, PyTree], PyTree],
     expected_log_joint: Callable[[PyTree, PyTree], Array],
     *,
-    expect: EStep | None = None,
     m_step_given: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
     prepare: Prepare | None = None,
     begin: Begin | None = None,
@@ -56,23 +55,28 @@ def build(
     num_free: NumFree | None = None,
     additive: bool = True,
     exact: bool = True,
+    streamed: EStep | None = None,
     entropy: Entropy | None = None,
     parts: Parts,
 ) -> Model:
     """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
 
-    `expect` is an E-step for a structure that can do without the posterior of each row, and that sees to blocks of rows itself.
-    `m_step_given(params, stats, held)` is the M-step given the leaves that `held`, booleans, says: for `freeze`.
-    The other arguments are fields of Model, or what they are made of.
+    `streamed` does the same as an E-step made of that, without the whole posterior and with blocks of its own; it is not
+    differentiated. `m_step_given(params, stats, held)` is the M-step given the leaves that are held, as booleans say: `freeze`
+    uses it. The other arguments are fields of Model, or what they are made of.
     """
+
+    def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
+        q, log_prob, statistics = infer(params, data)
+        return statistics(weights, q), weighted_sum(weights, log_prob)
 
     def summarize(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         return infer(params, data)[2](weights, posterior)
 
     in_blocks = partial(summed, block_bytes=default_block_bytes()) if additive else None
     by_row = row_by_row if additive else None
-    expect_all = _compiled(expect) if expect else _compiled(by_rows(infer), in_blocks)
     summarize_all = _compiled(summarize, in_blocks)
+    expect_all = _compiled(_with_slope_of(streamed, expect)) if streamed else _compiled(expect, in_blocks)
     q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], by_row) for i in (0, 1))
     entropy_all = _compiled(entropy or _absent, by_row)
 
@@ -81,7 +85,7 @@ def build(
         return expect_all(params, ready(prepare, data), weights)
 
     e_step.in_blocks = additive  # type: ignore[attr-defined]
-    e_step.of_any_size = expect is not None  # type: ignore[attr-defined]
+    e_step.any_size = streamed is not None  # type: ignore[attr-defined]
 
     def of_each_row(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, data: PyTree) -> PyTree:
         params = as_params(params)
@@ -164,18 +168,8 @@ def build(
     )
 
 
-def by_rows(infer: Infer) -> EStep:
-    """Return the E-step that sums up what `infer` says of each row."""
-
-    def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
-        q, log_prob, statistics = infer(params, data)
-        return statistics(weights, q), weighted_sum(weights, log_prob)
-
-    return expect
-
-
-def with_slope_of(plain: EStep, streamed: EStep) -> EStep:
-    """Return `streamed`, which does the same as `plain` in less memory, with the derivatives of `plain`, to any order."""
+def _with_slope_of(streamed: EStep, plain: EStep) -> Callable[..., Any]:
+    """Return `streamed` with the derivatives of `plain`, to any order."""
     run = jax.custom_jvp(streamed)
     run.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
     return run

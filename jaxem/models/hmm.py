@@ -12,13 +12,14 @@ from jax import Array
 
 from jaxem import constraints
 from jaxem.arrays import as_params, at_least_one
+from jaxem.at_once import smooth_at_once
 from jaxem.boundary import as_key
 from jaxem.chains import Chain, alone, entropy, smooth_alone
 from jaxem.families.priors import updated
 from jaxem.model import Family, Model, PyTree, check_family, require
-from jaxem.models.building import build, by_rows, with_slope_of
+from jaxem.models.building import build
 from jaxem.models.mixture import seeded
-from jaxem.models.moves import checked_concentration, log_prior_of, mode, of_gate, of_shares, sticky, treats_alike, walks
+from jaxem.models.moves import Moves, checked_concentration, log_prior_of, mode, of_gate, of_shares, sticky, treats_alike, walks
 from jaxem.models.steps import Steps, by_row, by_step, flat, most_steps, over_rows, prepared_steps, there, weigh
 from jaxem.models.streams import expect
 from jaxem.numerics import in_full_precision, log_share, weighted_log
@@ -122,25 +123,15 @@ def hmm(
 def _hmm(
     family: Family, num_states: int, gate: Family | None, parallel: bool | None, of_initial: Any, of_transition: Any
 ) -> Model:
+    """Return what `hmm` does, from arguments that have been checked."""
     moves = of_shares(of_transition) if gate is None else of_gate(gate)
     parts_of = (family,) if gate is None else (family, gate)
-
-    def split(data: Steps) -> tuple[PyTree, PyTree]:
-        """Return the gate's covariates and the family's rows, (n t, *event)."""
-        return (None, flat(data.rows)) if gate is None else (flat(data.rows.gate), flat(data.rows.data))
-
-    def look(params: HMM, data: Steps) -> tuple[Chain, Array, Callable[[Array], PyTree], Callable[[Array], PyTree]]:
-        """Return the chain, log-densities (n, t, k), and what takes responsibilities and moves to statistics."""
-        covariates, x = split(data)
-        log_density, summarize = family.evaluate(params.components, x)
-        shape = data.lengths.shape[0], most_steps(data)
-        log_transition, summarize_moves = moves.look(params.transition, covariates)
-        chain = Chain(log_share(params.initial), by_step(log_transition, shape))
-        return chain, log_density.reshape(*shape, -1), summarize, summarize_moves
+    in_parallel = jax.default_backend() != "cpu" if parallel is None else parallel
+    smooth = smooth_at_once if in_parallel else smooth_alone
 
     def infer(params: HMM, data: Steps) -> tuple[HMMPosterior, Array, Callable[[Array, HMMPosterior], HMMStats]]:
-        chain, log_density, summarize, summarize_moves = look(params, data)
-        found = over_rows(smooth_alone, chain, log_density, data.lengths)
+        chain, log_density, summarize, summarize_moves = look(family, gate, moves, params, data)
+        found = over_rows(smooth, chain, log_density, data.lengths)
 
         def statistics(weights: Array, q: HMMPosterior) -> HMMStats:
             shares, moved = (weigh(weights, leaf) for leaf in q)
@@ -167,13 +158,13 @@ def _hmm(
         return chain + family.expected_log_prob(params.components, stats.components)
 
     def entropies(params: HMM, data: Steps) -> Array:
-        chain, log_density, _, _ = look(params, data)
+        chain, log_density, _, _ = look(family, gate, moves, params, data)
         return over_rows(lambda chain, log_p, length: entropy(chain, alone(log_p, length)), chain, log_density, data.lengths)
 
     def begin(key: Array, data: Steps, weights: Array) -> HMM:
         """Draw seeds among all time steps, and transitions that stay more often than not."""
         key_seeds, key_moves = jax.random.split(key)
-        covariates, x = split(data)
+        covariates, x = split(gate, data)
         each = (weights[:, None] * there(data).astype(weights.dtype)).ravel()
         _, some, responsibilities = seeded(family, key_seeds, ((), x), each, num_states)
         components = family.init(some, responsibilities)
@@ -183,7 +174,7 @@ def _hmm(
     def draw(shape: tuple[int, int] | int, key: Array, params: HMM, like: Any) -> tuple[Sequences, Array]:
         shape = shape if isinstance(shape, tuple) else (shape, most_steps(like))
         key_states, key_data = jax.random.split(key)
-        covariates, x = (None, None) if like is None else split(like)
+        covariates, x = (None, None) if like is None else split(gate, like)
         log_transition = by_step(moves.look(params.transition, covariates)[0], shape)
         states = walks(key_states, log_share(params.initial), log_transition, shape)
         values = by_row(require(family, "sample")(key_data, params.components, states.ravel(), x), shape)
@@ -194,7 +185,7 @@ def _hmm(
         return data if isinstance(data, Steps) else prepared_steps(family, gate, num_states, data, weights)
 
     def size(data: Steps) -> Array:
-        x = split(data)[1]
+        x = split(gate, data)[1]
         if family.size is None:
             return data.lengths.astype(dtype_of_weights(x))
         return jnp.where(there(data), family.size(x).reshape(there(data).shape), 0).sum(1)
@@ -226,11 +217,35 @@ def _hmm(
         constraints=domains if treats_alike(of_initial) and treats_alike(of_transition) else constraints.told_apart(domains),
         additive=additive,
         exact=all(part.exact for part in parts_of),
-        expect=with_slope_of(by_rows(infer), streamed) if additive and gate is None and parallel is not True else None,
+        streamed=streamed if additive and gate is None and not in_parallel else None,
         entropy=entropies,
         parts=(_hmm, (family, num_states, gate, parallel, of_initial, of_transition)),
     )
     return model._replace(sample=_sample(model, draw, gate) if family.sample else None)
+
+
+of_states = _hmm  # by which the parts of such a model are known
+
+
+def split(gate: Family | None, data: Steps) -> tuple[PyTree, PyTree]:
+    """Return the gate's covariates and the family's rows, (n t, *event)."""
+    return (None, flat(data.rows)) if gate is None else (flat(data.rows.gate), flat(data.rows.data))
+
+
+def look(family: Family, gate: Family | None, moves: Moves, params: HMM, data: Steps) -> tuple[Chain, Array, Any, Any]:
+    """Return the chain, log-densities (n, t, k), and what takes responsibilities, and moves, to statistics."""
+    covariates, x = split(gate, data)
+    log_density, summarize = family.evaluate(params.components, x)
+    log_transition, summarize_moves = moves.look(params.transition, covariates)
+    shape = data.lengths.shape[0], most_steps(data)
+    chain = Chain(log_share(params.initial), by_step(log_transition, shape))
+    return chain, log_density.reshape(*shape, -1), summarize, summarize_moves
+
+
+def chain_of(model: Model, params: HMM, data: Steps) -> tuple[Chain, Array]:
+    """Return the chain of a model of states, and log-densities (n, t, k)."""
+    family, _, gate, *_ = model.parts[1]  # type: ignore[index]
+    return look(family, gate, of_gate(gate) if gate else of_shares(None), params, data)[:2]
 
 
 def _sample(model: Model, draw: Callable[..., tuple[Sequences, Array]], gate: Family | None) -> Callable[..., Any]:

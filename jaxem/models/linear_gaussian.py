@@ -15,7 +15,7 @@ from jaxem.models.building import build
 from jaxem.models.state_space import sums
 from jaxem.models.state_space.emission import emission_of
 from jaxem.models.state_space.identified import free_parameters
-from jaxem.models.state_space.passes import expect, forward, posterior_of
+from jaxem.models.state_space.passes import entropies, expect, forward, posterior_of
 from jaxem.models.state_space.records import LinearGaussian, StateSpacePosterior
 from jaxem.models.state_space.sampling import drawn, sampler, started
 from jaxem.models.state_space.series import Series, series
@@ -133,7 +133,6 @@ def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -
         infer,
         lambda params, stats: estimate(params, stats, nothing)[0],
         expected_log_joint,
-        expect=expect,
         m_step_given=lambda params, stats, held: estimate(params, stats, held)[0],
         prepare=lambda data, weights: series(data, weights, o, q),
         draw=drawn,
@@ -142,6 +141,8 @@ def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -
         degenerate=lambda params, stats: estimate(params, stats, nothing)[1],
         constraints=domains,
         num_free=free_parameters,
+        streamed=expect,
+        entropy=entropies,
         parts=(_linear_gaussian, (s, o, form, q, parallel)),
     )
     return model._replace(sample=sampler(require(model, "sample"), o, q))

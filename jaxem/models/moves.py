@@ -54,8 +54,10 @@ def of_gate(gate: Family) -> Moves:
         log_prob = jax.vmap(lambda params: gate.evaluate(params, covariates)[0])(transition)
 
         def statistics(moved: Array) -> PyTree:
+            """Take moves (n, t - 1, k, k), none of which leads to a first step."""
+            shares = jnp.pad(moved, ((0, 0), (1, 0), (0, 0), (0, 0))).reshape(-1, *moved.shape[2:])
             per_state = jax.vmap(lambda params, shares: gate.evaluate(params, covariates)[1](shares))
-            return per_state(transition, jnp.moveaxis(moved.reshape(-1, *moved.shape[-2:]), 1, 0))
+            return per_state(transition, jnp.moveaxis(shares, 1, 0))
 
         return jnp.moveaxis(log_prob, 0, 1), statistics
 

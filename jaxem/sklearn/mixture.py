@@ -60,6 +60,7 @@ class Mixture(Estimator):
         n_init: int = 16,
         random_state: Any = None,
         warm_start: bool = False,
+        verbose: int = 0,
         allow_nan: bool = False,
     ) -> None:
         self.family = family
@@ -69,6 +70,7 @@ class Mixture(Estimator):
         self.n_init = n_init
         self.random_state = random_state
         self.warm_start = warm_start
+        self.verbose = verbose
         self.allow_nan = allow_nan
 
     def _model(self) -> Model:
@@ -90,7 +92,8 @@ class Mixture(Estimator):
         if self.warm_start and hasattr(self, "fit_"):
             found = fit(model, self.fit_.params, x, weights, **options)
         else:
-            found = fit_restarts(model, self._seed(), x, weights, num_restarts=self.n_init, **options).best
+            options |= {"num_restarts": self.n_init, "progress": bool(self.verbose)}
+            found = fit_restarts(model, self._seed(), x, weights, **options).best
         self._keep(jax.tree.map(np.asarray, found), x, weights)
 
     def _seed(self) -> int:

@@ -11,9 +11,9 @@ from jaxem.models.state_space.emission import Emission, by_pattern, emission_of,
 from jaxem.models.state_space.records import LinearGaussian, StateSpacePosterior
 from jaxem.models.state_space.series import Series, patterns_of
 from jaxem.models.state_space.statistics import Means, Spread, StateSpaceStats, spread_of, statistics_of, step_weights
-from jaxem.numerics import weighted_sum
+from jaxem.numerics import LOG_2PI, weighted_sum
 from jaxem.shared_gains import Moments, Track, means, pooled, track
-from jaxem.square_roots import root
+from jaxem.square_roots import eliminate, log_size, root
 from jaxem.trees import num_rows
 
 BLOCKS = 8  # of the default size, that sequences taken together may be: they share what each step costs
@@ -118,3 +118,19 @@ def posterior_of(made: Pass) -> StateSpacePosterior:
     moments = smoothed(made.dynamics, made.seen, made.forward)
     mean, covariance, lag = (jnp.moveaxis(x, (-1, 0), (0, 1)) for x in (moments.mean, moments.covariance, moments.lag))
     return StateSpacePosterior(mean, covariance, lag[:, :-1])
+
+
+def entropies(params: LinearGaussian, data: Series) -> Array:
+    """Return the entropy of each sequence's states, (n,), and of the holes in steps that were seen in part.
+
+    H = H(x_T | y) + Σ_t H(x_t | x_t+1, y_1…t).
+    """
+    made = forward(params, data)
+    gain, within = made.forward.gain, data.within().T
+    following = jnp.concatenate([within[1:], jnp.zeros_like(within[:1])])
+    left, after = (log_size(eliminate(jnp.moveaxis(u, 0, 2), u.shape[1])) for u in (gain.left, gain.after))
+    constant = 0.5 * params.initial_mean.shape[0] * (LOG_2PI + 1)
+    of_steps = jnp.where(within, constant + jnp.where(following, left, after), 0).sum(0)
+    if made.emission.entropy is None:
+        return of_steps
+    return of_steps + jnp.where(within.T, made.emission.entropy[patterns_of(data)], 0).sum(1)
