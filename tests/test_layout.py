@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
+        "frames",
         "model",
         "at_once",
         "chains",
@@ -22,6 +23,7 @@ FLOORS = [
         "square_roots",
         "shared_gains",
         "orthonormal",
+        "progress",
         "trees",
         "stopping",
         "seeds",

@@ -69,7 +69,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def _rows(self, X: Any, reset: bool) -> PyTree:
         """Return X checked, as rows that a model takes."""
         x = self._checked(X, reset)
-        return observed(x) if self.allow_nan else x
+        return observed(x) if self.allow_nan and _has_holes(x) else x
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows X (n, d), of which each counts as often as its `sample_weight` (n,) says."""
@@ -144,6 +144,11 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         tags.input_tags.allow_nan = self.allow_nan
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _has_holes(x: PyTree) -> bool:
+    """Tell whether anything may be missing of rows: all that are no plain numbers, or NaN are among them."""
+    return not isinstance(x, np.ndarray) or x.dtype.kind != "f" or bool(np.isnan(x).any())
 
 
 def _as_wide_as(params: PyTree, x: PyTree) -> PyTree:

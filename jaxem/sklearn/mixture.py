@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxem.arrays import as_arrays, at_least_one
 from jaxem.families.product import _product
 from jaxem.fitting import Fit, fit
+from jaxem.frames import is_frame
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.mixture import mixture
 from jaxem.restarts import fit_restarts
@@ -59,6 +60,7 @@ class Mixture(Estimator):
         n_init: int = 16,
         random_state: Any = None,
         warm_start: bool = False,
+        verbose: int = 0,
         allow_nan: bool = False,
     ) -> None:
         self.family = family
@@ -68,6 +70,7 @@ class Mixture(Estimator):
         self.n_init = n_init
         self.random_state = random_state
         self.warm_start = warm_start
+        self.verbose = verbose
         self.allow_nan = allow_nan
 
     def _model(self) -> Model:
@@ -80,7 +83,7 @@ class Mixture(Estimator):
         check_family(self.family)
         if isinstance(X, Mapping) or hasattr(X, "_fields"):
             return as_arrays(X, "X")
-        if hasattr(X, "columns") and _reads_names(self.family):
+        if is_frame(X) and _reads_names(self.family):
             return validate_data(self, X, reset=reset, skip_check_array=True)
         return super()._checked(X, reset)
 
@@ -89,7 +92,8 @@ class Mixture(Estimator):
         if self.warm_start and hasattr(self, "fit_"):
             found = fit(model, self.fit_.params, x, weights, **options)
         else:
-            found = fit_restarts(model, self._seed(), x, weights, num_restarts=self.n_init, **options).best
+            options |= {"num_restarts": self.n_init, "progress": bool(self.verbose)}
+            found = fit_restarts(model, self._seed(), x, weights, **options).best
         self._keep(jax.tree.map(np.asarray, found), x, weights)
 
     def _seed(self) -> int:
