@@ -189,8 +189,9 @@ def test_selection_draws_a_line_for_each_family_rings_the_best_and_hollows_what_
 
 
 def test_what_lies_far_beyond_does_not_flatten_what_matters():
-    received = plots.selection(selection(A=[1e6, 1.0, 2.0, 3.0, 4.0])).get_ylim()
-    assert received[0] < 1 and 4 < received[1] < 20
+    ax = plots.selection(selection(A=[1e6, 1.0, 2.0, 3.0, 4.0], B=[1e6]))
+    assert ax.get_ylim()[0] < 1 and 4 < ax.get_ylim()[1] < 20
+    assert legend(ax) == ["A", "B (beyond the axis)", "best: A, 2"]
 
 
 def test_pictures_go_into_the_axes_given_and_what_is_none_stays_empty():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import families
+from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_weights
 from jaxem.families.censored import censored
 from jaxem.families.labelled import labelled
@@ -100,7 +101,7 @@ class Ellipses(NamedTuple):
 def scene_of(model: Model, fit: Fit, data: PyTree, columns: Any, weights: Any) -> Scene:
     """Return what is drawn of a fit; ValueError for what is no table, no Fit, or has no shares of components."""
     check_model(model)
-    params, found = check_fit(fit).params, columns_of(data)
+    params, found = as_params(check_fit(fit).params), columns_of(data)
     places, count = chosen(found, columns), len(found.values)
     counted = np.ones(count) if weights is None else np.asarray(check_weights(weights, count), float)
     shares = np.asarray(require(model, "posterior")(params, data), float)
