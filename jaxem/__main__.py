@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxem
+from jaxem.files import write_whole
 from jaxem.models.mixture import mixture
 from jaxem.shell import picture, prediction, saved
 from jaxem.shell.arguments import parser as parser_of
 from jaxem.shell.candidates import Candidate, preferred
 from jaxem.shell.comparison import compare
-from jaxem.shell.files import write_whole
 from jaxem.shell.job import Job, prepare
 from jaxem.shell.kinds import KINDS
 from jaxem.shell.report import head_report, labels_report, model_report, table_report
