@@ -32,6 +32,17 @@ def at_least_one(name: str, count: Any) -> int:
     return count
 
 
+def check_progress(on_progress: Any) -> None:
+    """Raise ValueError unless `on_progress` is a function, or None."""
+    if not (on_progress is None or callable(on_progress)):
+        raise ValueError(f"on_progress must be a function of how many are done, got {on_progress!r}.")
+
+
+def is_number(x: Any) -> bool:
+    """Tell whether x is one number at hand, which may be NaN."""
+    return not is_traced(x) and np.ndim(x) == 0 and np.asarray(x).dtype.kind in "biuf"
+
+
 def is_traced(*trees: PyTree) -> bool:
     """Tell whether any leaf is a tracer, so that its value cannot be looked at."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))

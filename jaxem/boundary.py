@@ -14,7 +14,7 @@ from jax import Array
 from jaxem import constraints
 from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced
 from jaxem.buckets import pad
-from jaxem.model import Family, Model, Prepare, PyTree
+from jaxem.model import Family, Model, Prepare, PyTree, require
 from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights, map_rows, rows_of
 
@@ -201,10 +201,36 @@ def as_key(key: Any) -> Array:
     return jax.random.wrap_key_data(key) if old else key
 
 
+def _check_made(model: Model, params: PyTree, data: PyTree, weights: Array) -> None:
+    """Raise ValueError where params are made into what are no parameters of the model that this one was made of."""
+    inner = _made_of(model)
+    if inner is None or is_traced(params):
+        return
+    try:
+        with jax.ensure_compile_time_eval():
+            made = as_params(require(model, "whole")(params), weights.dtype)
+        if model.init is None:
+            _check_shapes(inner, made, data, weights)
+        check_domain(inner, made)
+    except ValueError as error:
+        raise ValueError(f"params are made into what {inner!r} cannot take: {error}") from error
+
+
+def _made_of(model: Model) -> Model | None:
+    """Return the model whose parameters `whole` returns, where it is known."""
+    while model.whole is not None and model.parts and model.parts[1] and isinstance(model.parts[1][0], Model):
+        inner = model.parts[1][0]
+        if inner.whole is not model.whole:
+            return inner
+        model = inner
+    return None
+
+
 def check_params(model: Model, params: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return params in the dtype of the weights, rounding at their domains' edges mended; ValueError for what is outside."""
     params = as_params(params, weights.dtype)
     if not jax.tree.leaves(params):
         raise ValueError(f"params has no arrays, got {params!r}: there is nothing to fit. Give each parameter a start.")
     _check_shapes(model, params, data, weights)
+    _check_made(model, params, data, weights)
     return constraints.mend(model.constraints, params) if is_traced(params) else check_domain(model, params)

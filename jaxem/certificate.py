@@ -11,19 +11,20 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
+from jaxem.arrays import is_number
 from jaxem.blocks import by_default_in_blocks
-from jaxem.charts import Chart, jacobian, params_at
+from jaxem.charts import Chart, params_at
 from jaxem.faces import Face, examined, named, rises_inside
 from jaxem.fitting import Fit
 from jaxem.fitting import fit as fitted
-from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
+from jaxem.identified import inverse_without, least_curvature, settled, told_by
 from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
 from jaxem.polishing import beyond_saddle, climb, in_dtypes_of, newton_step, way_off
 from jaxem.programs import compiled
 from jaxem.restarts import SAME
-from jaxem.stopping import Status
+from jaxem.stopping import UNSOUND, Status
 
 MOST_POWERS = 300
 REMAINS = 1e-8  # nats, as in `fit`
@@ -113,14 +114,13 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     >>> print(found.kind.name, f"{found.remaining:.4f} nats remain")
     NOT_STATIONARY 0.0628 nats remain
     """
+    if not (is_number(tol) and tol >= 0):
+        raise ValueError(f"tol must be a number of nats ≥ 0, got {tol!r}.")
     face, rows, _ = examined(model, fit, data, weights, "certify")
     least = least_curvature(model, face.chart, rows)
     stride, remaining = newton_step(face.curvature, least)
     beside = settled(model, face.chart, face.curvature, rows)
-    at = spectrum(np.asarray(beside.information), least)
-    silent = silent_directions(at)
-    slopes = np.asarray(jacobian(model, face.chart))
-    lost = loses(slopes / at.scale, silent)
+    at, silent, slopes, lost = told_by(model, face.chart, beside.information, rows)
     in_blocks, rounding = by_default_in_blocks(model, rows.data), ULPS * np.finfo(stride.dtype).eps * abs(face.curvature.value)
     descent, direction = way_off(beside, least), None
     if descent is not None:
@@ -158,7 +158,7 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     num_steps = len(climbed.values) - 1
     ended = fitted(model, in_dtypes_of(fit.params, climbed.params), data, weights, max_steps=0)
     status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
-    kept = [Status(int(one.status)) for one in (fit, ended) if one.status in (Status.DEGENERATE, Status.NONFINITE)]
+    kept = [Status(int(one.status)) for one in (fit, ended) if int(one.status) in UNSOUND]
     return ended._replace(
         status=jnp.int32(max(kept, default=status)),
         num_steps=jnp.int32(num_steps),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.boundary import as_key, check_model, check_weights
 from jaxem.criteria import aic, aicc, bic, icl, num_free_parameters
 from jaxem.fitting import Fit, check_control
@@ -157,6 +157,7 @@ def select(
         raise ValueError(f"criterion must be one of {', '.join(NAMES)}, got {criterion!r}.")
     if is_traced(key, data, weights):
         raise ValueError("select looks at values and runs programs of its own: call it outside jit and vmap.")
+    check_progress(on_progress)
     key, num_restarts = as_key(key), at_least_one("num_restarts", num_restarts)
     max_steps, num_folds = check_control(solver, tol, max_steps), at_least_one("num_folds", num_folds)
 
@@ -280,10 +281,10 @@ def _cells(selection: Selection) -> list[list[str]]:
         for row in table
     ]
     if len(names) == len(table):
-        return [[name, cell] for name, cell in zip(names, cells, strict=True)]
+        return [[str(name), cell] for name, cell in zip(names, cells, strict=True)]
     width = len(table) // len(names)
     heading = ["components", *(str(row["num_components"]) for row in table[:width])]
-    return [heading, *([name, *cells[i * width : (i + 1) * width]] for i, name in enumerate(names))]
+    return [heading, *([str(name), *cells[i * width : (i + 1) * width]] for i, name in enumerate(names))]
 
 
 def _cell(row: Row, is_best: bool) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.arrays import as_arrays, at_least_one, is_traced, prepared
+from jaxem.arrays import as_arrays, at_least_one, check_progress, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
@@ -87,6 +87,7 @@ def fit_each(
     """
     max_steps = check_control(solver, tol, max_steps)
     check_model(model)
+    check_progress(on_progress)
     require(model, "init")
     key = as_key(key)
     if is_traced(key, data, weights):

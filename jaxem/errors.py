@@ -9,10 +9,10 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxem.charts import jacobian, names_of
+from jaxem.charts import names_of
 from jaxem.faces import Face, examined, named
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
+from jaxem.identified import inverse_without, loses, settled, told_by
 from jaxem.information import Rows, louis, oakes, prior_information, squared_scores
 from jaxem.model import Model, PyTree
 
@@ -79,7 +79,7 @@ def standard_errors(model: Model, fit: Fit, data: PyTree, weights: Any = None, *
     >>> print(np.asarray(jaxem.standard_errors(model, fit, *x).errors.components.rate).round(2))
     [0.35 0.25]
     """
-    if method not in METHODS:
+    if method not in tuple(METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
     face, rows, dtype = examined(model, fit, data, weights, "standard_errors")
     if method in BY_ROWS and np.count_nonzero(np.asarray(rows.weights)) < 2:
@@ -106,15 +106,12 @@ METHODS: dict[str, Callable[[Model, Face, Rows], Array]] = {
 
 def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) -> StandardErrors:
     information = np.asarray(METHODS[method](model, face, rows))
-    beside = information if method == "opg" else np.asarray(settled(model, face.chart, face.curvature, rows).information)
-    least = least_curvature(model, face.chart, rows)
-    silent, scale = silent_directions(spectrum(beside, least)), spectrum(information, least).scale
-    free = inverse_without(information, scale, silent)
+    beside = information if method == "opg" else settled(model, face.chart, face.curvature, rows).information
+    at, silent, slopes, lost = told_by(model, face.chart, beside, rows)
+    free = inverse_without(information, at.scale, silent)
     if method == "sandwich":
         free = free @ np.asarray(squared_scores(model, face.chart, rows)) @ free
-    slopes = np.asarray(jacobian(model, face.chart))
-    lost = loses(slopes / scale, silent)
-    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, loses(np.diag(1 / scale), silent))
+    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, loses(np.diag(1 / at.scale), silent))
     errors = ravel_pytree(face.chart.params)[1](jnp.sqrt(jnp.asarray(np.diag(covariance))))
     return StandardErrors(
         jax.tree.map(lambda leaf: leaf.astype(dtype), errors),

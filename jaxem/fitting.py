@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import constraints, stopping
-from jaxem.arrays import is_traced
+from jaxem.arrays import is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import are_weights, check_data, check_params, check_steps
 from jaxem.gradient import can_rise
@@ -290,7 +290,7 @@ def check_control(solver: Any, tol: Any, max_steps: Any) -> int:
     """Return `max_steps` as an int; raise ValueError unless it is a whole number ≥ 0, `tol` a number, `solver` a Solver."""
     if not isinstance(solver, Solver):
         raise ValueError(f"solver must be a Solver, such as jaxem.squarem() with its parentheses, got {solver!r}.")
-    if not is_traced(tol) and (np.ndim(tol) != 0 or np.asarray(tol).dtype.kind not in "biuf" or np.isnan(tol)):
+    if not is_traced(tol) and (not is_number(tol) or np.isnan(tol)):
         raise ValueError(f"tol must be a number of nats (0 stops at rounding, -inf runs all max_steps), got {tol!r}.")
     if not hasattr(max_steps, "__index__") or not 0 <= operator.index(max_steps) <= MOST_STEPS:
         raise ValueError(f"max_steps must be a whole number ≥ 0 and at most {MOST_STEPS}, got {max_steps!r}.")

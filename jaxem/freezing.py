@@ -99,9 +99,10 @@ def _pointed_at(where: Callable[[PyTree], PyTree], leaves: list[Array], structur
     marks = [object() for _ in leaves]
     try:
         found = jax.tree.leaves(where(jax.tree.unflatten(structure, marks)))
-    except (TypeError, AttributeError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise ValueError(
-            f"where(params) must point at whole leaves, as lambda p: p.components.mean does ({type(error).__name__}: {error}); "
+            f"where(params) must point at whole leaves, as lambda p: p.components.mean does ({why}); "
             "part of a leaf is held by reparametrize."
         ) from error
     held = [any(mark is one for one in found) for mark in marks]

@@ -1,10 +1,10 @@
 """Directions in which an information says something, and those in which it does not."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.charts import Chart, unitless
+from jaxem.charts import Chart, jacobian, unitless
 from jaxem.fitting import observations
 from jaxem.information import Curvature, Rows, curvature
 from jaxem.model import Model
@@ -20,6 +20,28 @@ class Spectrum(NamedTuple):
     scale: np.ndarray
     sizes: np.ndarray
     vectors: np.ndarray
+
+
+class Told(NamedTuple):
+    """What an information says of p parameters in a chart of q coordinates.
+
+    at      the information in units of its own diagonal
+    silent  (q, m) the scaled directions of which it says nothing
+    slopes  (p, q) of the parameters along the coordinates
+    lost    (p,) which parameters move in silent directions
+    """
+
+    at: Spectrum
+    silent: np.ndarray
+    slopes: np.ndarray
+    lost: np.ndarray
+
+
+def told_by(model: Model, chart: Chart, information: Any, rows: Rows) -> Told:
+    """Return what an information (q, q) says of the parameters, and of which it says nothing."""
+    at = spectrum(np.asarray(information), least_curvature(model, chart, rows))
+    silent, slopes = silent_directions(at), np.asarray(jacobian(model, chart))
+    return Told(at, silent, slopes, loses(slopes / at.scale, silent))
 
 
 def least_curvature(model: Model, chart: Chart, rows: Rows) -> np.ndarray:

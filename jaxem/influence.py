@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxem.charts import jacobian
 from jaxem.faces import examined
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, least_curvature, loses, settled, silent_directions, spectrum
+from jaxem.identified import inverse_without, settled, told_by
 from jaxem.information import scores
 from jaxem.model import Model, PyTree
 
@@ -30,10 +29,8 @@ def influence(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Arra
     """
     face, rows, dtype = examined(model, fit, data, weights, "influence", padded=False)
     beside = settled(model, face.chart, face.curvature, rows)
-    at = spectrum(np.asarray(beside.information), least_curvature(model, face.chart, rows))
-    silent = silent_directions(at)
-    slopes = np.asarray(jacobian(model, face.chart))
+    at, silent, slopes, lost = told_by(model, face.chart, beside.information, rows)
     inverse = inverse_without(np.asarray(face.curvature.information), at.scale, silent)
     pulls = np.asarray(rows.weights)[:, None] * np.asarray(scores(model, face.chart, rows))
     changes = -pulls @ inverse @ slopes.T
-    return jnp.asarray(np.where(loses(slopes / at.scale, silent)[None], np.nan, changes), dtype)
+    return jnp.asarray(np.where(lost[None], np.nan, changes), dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, ready_to_learn
 from jaxem.each import sets_in_a_block
@@ -21,10 +21,8 @@ from jaxem.race import Course, Problem, race, random_starts
 from jaxem.resampling import rows_of_weights
 from jaxem.restarts import default_num_lanes, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import Status
+from jaxem.stopping import UNSOUND, Status
 from jaxem.trees import num_rows, pick, rows_of
-
-UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
 
 
 class Test(NamedTuple):
@@ -89,6 +87,7 @@ def likelihood_ratio_test(
         raise ValueError("likelihood_ratio_test looks at values and runs programs of its own: call it outside jit and vmap.")
     num_samples, max_steps = at_least_one("num_samples", num_samples), check_control(solver, tol, max_steps)
     num_restarts = at_least_one("num_restarts", num_restarts)
+    check_progress(on_progress)
     given, frequencies = check_data(model_small, data, weights)
     require(model_small, "sample")
     like, as_given = rows_of_weights(given, np.asarray(frequencies)), (data, weights)

@@ -99,7 +99,21 @@ def _described(model: Model, params: PyTree) -> tuple[Array, _Ellipses]:
     if gate is not None:
         raise ValueError("model has a gate: its weights depend on covariates, and so do those of some columns.")
     weights = jnp.ones(1, theta[0].dtype) if require(model, "parts")[0] is single else whole.weights
-    return weights, _ellipses(family, theta)
+    found = _ellipses(family, theta)
+    _check_shapes(found, weights)
+    return weights, found
+
+
+def _check_shapes(components: _Ellipses, weights: Array) -> None:
+    """Raise ValueError unless centres, matrices and weights are of as many components and columns, as their form says."""
+    k, d = len(weights), components.centre.shape[-1]
+    matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[components.form]
+    received, needed = (components.centre.shape, components.matrix.shape), ((k, d), matrix)
+    if received != needed:
+        raise ValueError(
+            f"params.components has shapes {received[0]} and {received[1]}, needs {needed[0]} and {needed[1]} for the form "
+            f"{components.form!r} with {k} weights: pass fit.params of this model."
+        )
 
 
 def _ellipses(family: Family, theta: Any) -> _Ellipses:

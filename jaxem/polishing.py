@@ -38,35 +38,46 @@ def newton_step(curved: Curvature, least: np.ndarray) -> tuple[np.ndarray, float
     return at.vectors @ (push / sizes) / at.scale, float(0.5 * (push**2 / sizes).sum())
 
 
+class _Place(NamedTuple):
+    """Where one is, the function there, and Newton's step from it with what that gains."""
+
+    chart: Chart
+    curved: Curvature
+    stride: np.ndarray
+    remaining: float
+
+
 def climb(model: Model, face: Face, rows: Rows) -> Climb:
     """Take Newton's steps, each shortened until it does not go down, until the slope is rounding or no step is left."""
-    chart, curved, values = face.chart, face.curvature, [float(face.curvature.value)]
-    eps, least = float(np.finfo(np.asarray(curved.value).dtype).eps), least_curvature(model, chart, rows)
+    least, values = least_curvature(model, face.chart, rows), [float(face.curvature.value)]
+    here = _Place(face.chart, face.curvature, *newton_step(face.curvature, least))
+    eps = float(np.finfo(here.stride.dtype).eps)
     for _ in range(MOST_STEPS):
-        if newton_step(curved, least)[1] <= (ROUNDING * eps) ** 2 * (abs(values[-1]) + 1):
+        if here.remaining <= (ROUNDING * eps) ** 2 * (abs(values[-1]) + 1):
             break
-        there = _forward(model, chart, curved, least, rows)
+        there = _forward(model, here, least, rows)
         if there is None:
             break
-        chart, curved = there
-        values.append(float(curved.value))
-    return Climb(params_at(model.constraints, chart, chart.place), tuple(values), newton_step(curved, least)[1])
+        here = there
+        values.append(float(here.curved.value))
+    return Climb(params_at(model.constraints, here.chart, here.chart.place), tuple(values), here.remaining)
 
 
-def _forward(model: Model, chart: Chart, curved: Curvature, least: np.ndarray, rows: Rows) -> tuple[Chart, Curvature] | None:
+def _forward(model: Model, here: _Place, least: np.ndarray, rows: Rows) -> _Place | None:
     """Return where the longest sound part of Newton's step leads; None where there is none.
 
     Values within rounding of each other tell nothing: then what remains to be gained must shrink by half.
     """
-    (stride, remaining), value, length = newton_step(curved, least), float(curved.value), 1.0
-    noise = ROUNDING * float(np.finfo(stride.dtype).eps) * (abs(value) + 1)
+    value, length = float(here.curved.value), 1.0
+    noise = ROUNDING * float(np.finfo(here.stride.dtype).eps) * (abs(value) + 1)
     for _ in range(MOST_HALVINGS):
-        there = chart._replace(place=chart.place + (length * stride).astype(stride.dtype))
-        found = curvature(model, there, rows)
-        if np.isfinite(np.asarray(found.information)).all():
-            rises = float(found.value) > value + noise
-            if rises or (float(found.value) >= value - noise and newton_step(found, least)[1] < remaining / 2):
-                return there, found
+        chart = here.chart._replace(place=here.chart.place + (length * here.stride).astype(here.stride.dtype))
+        curved = curvature(model, chart, rows)
+        if np.isfinite(np.asarray(curved.information)).all():
+            there = _Place(chart, curved, *newton_step(curved, least))
+            rises = float(curved.value) > value + noise
+            if rises or (float(curved.value) >= value - noise and there.remaining < here.remaining / 2):
+                return there
         length /= 2
     return None
 

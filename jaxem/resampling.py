@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxem import components
-from jaxem.arrays import at_least_one, is_traced
+from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
@@ -19,7 +19,7 @@ from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import Status
+from jaxem.stopping import UNSOUND, Status
 from jaxem.trees import map_rows, num_rows
 
 KINDS = ("weighted", "multinomial", "parametric")
@@ -87,7 +87,7 @@ def bootstrap(
     max_steps = check_control(solver, tol, max_steps)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
-    if not (np.ndim(level) == 0 and 0 < level < 1):
+    if not (is_number(level) and 0 < level < 1):
         raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
     if is_traced(params, data, weights):
         raise ValueError("bootstrap looks at values and runs programs of its own: call it outside jit and vmap.")
@@ -172,7 +172,7 @@ def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, we
 
 
 def _summarized(replicates: PyTree, statuses: Array, level: float) -> Bootstrap:
-    sound = np.flatnonzero(~np.isin(np.asarray(statuses), [Status.NONFINITE, Status.DEGENERATE]))
+    sound = np.flatnonzero(~np.isin(np.asarray(statuses), UNSOUND))
     if len(sound) < 2:
         raise ValueError("fewer than two refits ended sound, needs more to tell how far they spread: raise num_samples.")
     kept = jax.tree.map(lambda leaf: leaf[sound], replicates)

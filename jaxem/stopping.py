@@ -52,6 +52,10 @@ _MESSAGES = (
 )
 
 
+UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
+"""Ends at which there is no maximum to speak of."""
+
+
 class Trend(NamedTuple):
     """What the judge remembers of a run, all scalars."""
 

@@ -1,6 +1,7 @@
 """Every bad argument is a ValueError that names it and says what to do."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -334,3 +335,42 @@ class Unhashable:
 def test_arguments_in_the_wrong_place_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def spread_weights(p):
+    return jaxem.Mixture(p["weights"], p["components"])
+
+
+UNSCALED = jaxem.reparametrize(MODEL, spread_weights)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: jaxem.fit_each(MODEL, 0, X[None], on_progress=3), "on_progress must be a function .*, got 3"),
+        (lambda: jaxem.select({"a": MODEL}, 0, X, on_progress="a"), "on_progress must be a function .*, got 'a'"),
+        (lambda: jaxem.likelihood_ratio_test(MODEL, MODEL, 0, X, on_progress=3), "on_progress must be a function"),
+        (lambda: jaxem.freeze(MODEL, PARAMS, lambda p: jnp.log(p.weights)), r"where\(params\) must point"),
+        (lambda: jaxem.bootstrap(MODEL, 0, FIT, X, level=None), "level must be a number between 0 and 1, got None"),
+        (lambda: jaxem.bootstrap(MODEL, 0, FIT, X, level="a"), "level must be a number between 0 and 1, got 'a'"),
+        (lambda: jaxem.standard_errors(MODEL, FIT, X, method=["opg"]), r"method must be one of .*, got \['opg'\]"),
+        (lambda: jaxem.certify(MODEL, FIT, X, tol="a"), "tol must be a number of nats ≥ 0, got 'a'"),
+        (lambda: jaxem.certify(MODEL, FIT, X, tol=np.nan), "tol must be a number of nats ≥ 0, got nan"),
+        (
+            lambda: jaxem.marginal(MODEL, components(covariance=np.ones((2, 2))), 0),
+            r"\(2, 2\), needs .*\(2, 2, 2\) for .*'full'",
+        ),
+        (
+            lambda: jaxem.fit(UNSCALED, {"weights": np.ones(2), "components": PARAMS.components}, X),
+            "params are made into what .*full.* cannot take: params.weights must be .*simplex",
+        ),
+        (
+            lambda: jaxem.fit(UNSCALED, {"weights": np.ones(3) / 3, "components": PARAMS.components}, X),
+            r"params are made into .*params.weights has shape \(3,\), needs \(2,\)",
+        ),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_a_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

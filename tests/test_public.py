@@ -26,7 +26,9 @@ MODULES = (components, constraints, datasets, initialize, seeds)
 
 
 def is_own(module, value):
-    return (inspect.isroutine(inspect.unwrap(value)) or inspect.isclass(value)) and value.__module__ == module.__name__
+    if not (inspect.isroutine(inspect.unwrap(value)) or inspect.isclass(value)):
+        return False
+    return f"{value.__module__}.".startswith(f"{module.__name__}.")
 
 
 def public_names():

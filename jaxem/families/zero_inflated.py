@@ -156,7 +156,6 @@ def _zero_inflated(family: Family) -> Family:
 
 def _mixed(share: Array, log_prob: Array, x: MaybeZero) -> tuple[Array, Array]:
     """Return log p of each row under each component, and the chance that it is zero whatever that says, (n, k)."""
-    assert x.zero is not None
     zero, share = x.zero[:, None], share[None]
     some = share > 0
     log_other = jnp.where(share < 1, jnp.log1p(-jnp.where(share < 1, share, 0)), -jnp.inf) + log_prob
