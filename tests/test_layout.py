@@ -20,6 +20,7 @@ FLOORS = [
         "bessel",
         "matrices",
         "kalman",
+        "kalman_in_parallel",
         "square_roots",
         "shared_gains",
         "orthonormal",
