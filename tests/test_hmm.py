@@ -66,7 +66,7 @@ def short_sequences():
     return in_time(counts(1, "float64")[:, 0])
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [7, 50])
 def test_blocks_of_time_change_nothing(size, monkeypatch):
     """Whatever the blocks cut through, and however many sequences are absent, or cut short."""
     family, data = families.poisson(), short_sequences()
