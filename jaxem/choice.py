@@ -207,8 +207,9 @@ def _checked(candidates: Any) -> Mapping[str, Model] | Mixtures:
 
 
 def _number_of(candidates: Mapping[str, Model] | Mixtures) -> int:
-    several = isinstance(candidates, Mixtures)
-    return len(candidates.families) * len(candidates.num_components) if several else len(candidates)
+    if isinstance(candidates, Mixtures):
+        return len(candidates.families) * len(candidates.num_components)
+    return len(candidates)
 
 
 def _fitted(

@@ -79,9 +79,7 @@ def _over_lanes(step: Step, problem: Problem, num_lanes: int) -> Step:
     return alone
 
 
-def _work(
-    step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int, is_shown: bool
-) -> _Queue:
+def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int, is_shown: bool) -> _Queue:
     """Advance the starts marked in `to_run` until each has ended or has taken `limit` steps."""
     num_starts, num_lanes = to_run.shape[0], queue.lanes.starts.shape[0]
     count = to_run.sum(dtype=jnp.int32)
