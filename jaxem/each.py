@@ -1,6 +1,7 @@
 """Many data sets of one shape, each from many random starts, and the best of each."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from jax import Array
 
 from jaxem.arrays import as_arrays, at_least_one, check_progress, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
+from jaxem.boundary import LOOKED_AT_VALUES, as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
@@ -151,7 +152,9 @@ def sets_in_a_block(num_sets: int, num_rows: int) -> int:
 def _refuse_illegal(model: Model, data: PyTree, weights: np.ndarray) -> None:
     """Raise ValueError for values that no data set may have: rows of all of them are looked at as those of one."""
     rows, given = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (data, weights))
-    prepared(model, rows, jnp.asarray(given) if given.any() else None)
+    looked_at = prepared(model, rows, jnp.asarray(given) if given.any() else None)
+    with suppress(*LOOKED_AT_VALUES):
+        jax.eval_shape(require(model, "init"), jax.random.key(0), looked_at, jnp.asarray(given))
 
 
 @partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * given[6].size)

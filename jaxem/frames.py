@@ -15,13 +15,15 @@ def is_frame(x: Any) -> bool:
 def as_frame(x: Any, name: str = "data") -> Any:
     """Return a table as narwhals has it, whoever made it, and anything else as it is.
 
-    A table that narwhals does not know stays what it is, if it has names, as has one whose names are not all different.
+    Without narwhals (extra `frames`), and where it does not know a table or names are not all different, that stays what it is.
     Raises ValueError for one whose rows are not there yet.
     """
     if not is_frame(x):
         return x
-    import narwhals
-
+    try:
+        import narwhals
+    except ModuleNotFoundError:
+        return x  # tables of pandas and polars are read without it
     try:
         frame = narwhals.from_native(x, pass_through=True)
     except narwhals.exceptions.NarwhalsError:

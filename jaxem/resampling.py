@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem import components
 from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
-from jaxem.matching import assigned, has_shares, num_alike, overlap
+from jaxem.matching import assigned, has_shares, in_order, kinds_of, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
 from jaxem.progress import progress_of
@@ -160,13 +159,13 @@ def _refits(
 
 def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return refits with components in the order of the fit's, where these may change places."""
-    num = num_alike(model, params)
-    if num is None or num < 2 or not has_shares(model, params, data):
+    kinds = kinds_of(model, params)
+    if kinds is None or max(map(len, kinds)) < 2 or not has_shares(model, params, data):
         return replicates
-    orders = np.stack([assigned(one) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
-    if (orders == np.arange(num)).all():
+    orders = np.stack([assigned(one, kinds) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
+    if (orders == np.arange(orders.shape[1])).all():
         return replicates
-    return jax.vmap(partial(components.take, model.constraints))(replicates, jnp.asarray(orders))
+    return jax.vmap(partial(in_order, model, kinds))(replicates, jnp.asarray(orders))
 
 
 @partial(compiled, static_argnums=0)

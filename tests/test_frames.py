@@ -1,5 +1,7 @@
 """Tables of pandas, polars and pyarrow go in wherever arrays do, and their columns keep their names."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pandas
@@ -62,6 +64,13 @@ def test_the_names_of_data_are_those_of_the_one_table_in_them():
 def test_tables_that_narwhals_cannot_name_are_still_numbers():
     for columns in (["a", "a"], [0, 1]):
         np.testing.assert_array_equal(MODEL.log_prob(PARAMS, pandas.DataFrame(X, columns=columns)), MODEL.log_prob(PARAMS, X))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_without_narwhals_tables_with_names_are_read_all_the_same(monkeypatch, library):
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    test_a_table_is_its_numbers(library)
+    test_nulls_are_missing_and_parts_are_known_by_name(library)
 
 
 def test_a_lazy_table_and_a_column_of_text_are_refused():

@@ -20,6 +20,7 @@ FLOORS = [
         "bessel",
         "matrices",
         "kalman",
+        "kalman_in_parallel",
         "square_roots",
         "shared_gains",
         "orthonormal",
@@ -45,7 +46,7 @@ FLOORS = [
         "reparametrize",
     },
     {"models"},
-    {"each", "faces", "fitting", "identified", "polishing", "race", "restarts", "selection", "starts"},
+    {"each", "faces", "fitting", "identified", "polishing", "products", "race", "restarts", "selection", "starts"},
     {
         "bound",
         "certificate",
