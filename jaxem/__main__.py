@@ -15,6 +15,7 @@ import numpy as np
 
 import jaxem
 from jaxem.files import write_whole
+from jaxem.model import Model, require
 from jaxem.models.mixture import mixture
 from jaxem.shell import picture, prediction, saved
 from jaxem.shell.arguments import parser as parser_of
@@ -93,9 +94,13 @@ def _report(job: Job, candidates: Sequence[Candidate]) -> int:
     return 0 if chosen else 1
 
 
+def _model(job: Job, chosen: Candidate) -> Model:
+    return mixture(KINDS[job.kind].make(chosen.form), chosen.num_components)
+
+
 def _posterior(job: Job, chosen: Candidate) -> np.ndarray:
-    model = mixture(KINDS[job.kind].make(chosen.form), chosen.num_components)
-    return np.asarray(model.posterior(chosen.best.params, jax.tree.map(jnp.asarray, job.table.data)))  # type: ignore[misc]
+    posterior = require(_model(job, chosen), "posterior")
+    return np.asarray(posterior(chosen.best.params, jax.tree.map(jnp.asarray, job.table.data)))
 
 
 def _show(text: str) -> None:
@@ -110,7 +115,9 @@ def _write(job: Job, candidates: Sequence[Candidate], chosen: Candidate, posteri
         saved.write(job.out, job, candidates, chosen, posterior)
     if job.plot:
         suffix = job.plot.suffix[1:].lower()
-        figure = picture.draw(job.table, Path(job.source).name, candidates, chosen, posterior.argmax(1))
+        model = _model(job, chosen)
+        with _precision(job.table.values.dtype.name):
+            figure = picture.draw(job.table, Path(job.source).name, model, candidates, chosen, posterior)
         write_whole(job.plot, lambda file: figure.savefig(file, format=suffix))
 
 
