@@ -4,6 +4,7 @@ from jaxem import components as components
 from jaxem import constraints as constraints
 from jaxem import datasets as datasets
 from jaxem import families as families
+from jaxem import plots as plots
 from jaxem import seeds as seeds
 from jaxem import starts as initialize
 from jaxem import testing as testing
@@ -30,8 +31,15 @@ from jaxem.each import Each as Each
 from jaxem.each import fit_each as fit_each
 from jaxem.errors import StandardErrors as StandardErrors
 from jaxem.errors import standard_errors as standard_errors
+from jaxem.files import load as load
+from jaxem.files import save as save
 from jaxem.fitting import Fit as Fit
 from jaxem.fitting import fit as fit
+from jaxem.forecasting import Forecast as Forecast
+from jaxem.forecasting import filtering as filtering
+from jaxem.forecasting import forecast as forecast
+from jaxem.forecasting import predictive_log_prob as predictive_log_prob
+from jaxem.forecasting import viterbi as viterbi
 from jaxem.freezing import freeze as freeze
 from jaxem.freezing import thaw as thaw
 from jaxem.gradient import gradient_m_step as gradient_m_step
@@ -46,9 +54,15 @@ from jaxem.matching import sort_components as sort_components
 from jaxem.model import Family as Family
 from jaxem.model import Model as Model
 from jaxem.models.enumerated import from_log_joint as from_log_joint
+from jaxem.models.hmm import HMM as HMM
+from jaxem.models.hmm import HMMPosterior as HMMPosterior
+from jaxem.models.hmm import hmm as hmm
+from jaxem.models.linear_gaussian import linear_gaussian as linear_gaussian
 from jaxem.models.mixture import Mixture as Mixture
 from jaxem.models.mixture import mixture as mixture
 from jaxem.models.single import single as single
+from jaxem.models.state_space.records import LinearGaussian as LinearGaussian
+from jaxem.models.state_space.records import StateSpacePosterior as StateSpacePosterior
 from jaxem.prior import with_prior as with_prior
 from jaxem.reparametrize import reparametrize as reparametrize
 from jaxem.reports import summary as summary
@@ -57,6 +71,9 @@ from jaxem.resampling import bootstrap as bootstrap
 from jaxem.restarts import Restarts as Restarts
 from jaxem.restarts import fit_restarts as fit_restarts
 from jaxem.restarts import num_reached as num_reached
+from jaxem.sequences import Sequences as Sequences
+from jaxem.sequences import sequences as sequences
+from jaxem.sequences import sequences_from as sequences_from
 from jaxem.solvers import Solver as Solver
 from jaxem.solvers import anderson as anderson
 from jaxem.solvers import em as em
@@ -66,22 +83,28 @@ from jaxem.stopping import Status as Status
 from jaxem.trees import Shared as Shared
 from jaxem.validation import cross_validate as cross_validate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
+    "HMM",
     "Bootstrap",
     "Certificate",
     "Chosen",
     "Each",
     "Family",
     "Fit",
+    "Forecast",
+    "HMMPosterior",
+    "LinearGaussian",
     "Mixture",
     "Mixtures",
     "Model",
     "Restarts",
     "Selection",
+    "Sequences",
     "Shared",
     "Solver",
     "StandardErrors",
+    "StateSpacePosterior",
     "Stationarity",
     "Status",
     "Test",
@@ -101,18 +124,23 @@ __all__ = [
     "escape",
     "exact_shapes",
     "families",
+    "filtering",
     "fit",
     "fit_each",
     "fit_restarts",
+    "forecast",
     "freeze",
     "from_log_joint",
     "gradient_m_step",
+    "hmm",
     "icl",
     "impute",
     "influence",
     "initialize",
     "jitter",
     "likelihood_ratio_test",
+    "linear_gaussian",
+    "load",
     "lower_bound",
     "marginal",
     "match_components",
@@ -121,10 +149,15 @@ __all__ = [
     "num_free_parameters",
     "num_reached",
     "parameter_names",
+    "plots",
     "polish",
+    "predictive_log_prob",
     "reparametrize",
+    "save",
     "seeds",
     "select",
+    "sequences",
+    "sequences_from",
     "single",
     "sort_components",
     "squarem",
@@ -132,6 +165,7 @@ __all__ = [
     "summary",
     "testing",
     "thaw",
+    "viterbi",
     "with_prior",
 ]
 

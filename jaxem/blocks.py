@@ -75,12 +75,12 @@ def chunked(model: Model, block_size: int) -> Model:
 def by_default_in_blocks(model: Model, data: PyTree) -> Model:
     """Return `model` with its E-step in blocks that hold the default number of observations.
 
-    Built models, whose E-step says so, see to that themselves where a row is one observation.
+    Built models, whose E-step says so, see to that themselves where a row is one observation, or of any size.
     """
     per_row = observations_per_row(model.size, data)
     block_size = max(1, int(default_block_size() / per_row))
     own = model.parts is not None and model.parts[0] is chunked
-    at_once = getattr(model.e_step, "in_blocks", False) and per_row == 1
+    at_once = getattr(model.e_step, "in_blocks", False) and (per_row == 1 or getattr(model.e_step, "any_size", False))
     return model if own or at_once or not model.additive or num_rows(data) <= block_size else chunked(model, block_size)
 
 

@@ -15,6 +15,7 @@ from jaxem import constraints
 from jaxem.arrays import as_arrays, as_floating, as_params, as_rows, is_traced
 from jaxem.buckets import pad
 from jaxem.model import Family, Model, Prepare, PyTree, require
+from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights, map_rows, rows_of
 
 LOOKED_AT_VALUES = (
@@ -152,7 +153,7 @@ def _check_alike(received: PyTree, needed: PyTree, what: str, cure: str) -> None
             raise ValueError(f"{place} dtype {one.dtype}, needs {other.dtype}: {cure}.")
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _examined(domains: tuple[constraints.Constraint, ...], leaves: list[Array]) -> tuple[list[Array], list[Array]]:
     """Return whether each leaf lies in its domain, and the leaf with rounding at the edge mended: one program for both."""
     pairs = list(zip(domains, leaves, strict=True))
@@ -167,8 +168,9 @@ def check_domain(model: Model, params: PyTree) -> PyTree:
         inside, mended = _examined(tuple(domains), leaves)
     for (path, leaf), domain, ok in zip(jax.tree.leaves_with_path(params), domains, jax.device_get(inside), strict=True):
         if not ok:
+            got = " ".join(str(np.asarray(leaf)).split())
             raise ValueError(
-                f"params{jax.tree_util.keystr(path)} must be finite and {domain.name}, got {np.asarray(leaf)}: "
+                f"params{jax.tree_util.keystr(path)} must be finite and {domain.name}, got {got}: "
                 "mend it, or start from model.init(key, data)."
             )
     return jax.tree.unflatten(structure, mended)

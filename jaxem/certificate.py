@@ -23,6 +23,7 @@ from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
 from jaxem.polishing import beyond_saddle, climb, in_dtypes_of, newton_step, way_off
 from jaxem.products import read
+from jaxem.programs import compiled
 from jaxem.restarts import SAME
 from jaxem.stopping import UNSOUND, Status
 
@@ -141,7 +142,7 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
         distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
         rate=float(_rate(in_blocks, face.chart, jnp.asarray(np.linalg.pinv(slopes)), rows.data, rows.weights)),
-        condition=float(at.sizes[-1] / at.sizes[0]) if not silent.size else math.inf,
+        condition=math.inf if silent.size else float(at.sizes[-1] / at.sizes[0]) if at.sizes.size else 1.0,
         unidentified=named(face.chart.params, lost),
         direction=direction,
     )
@@ -249,7 +250,7 @@ def _distance(slopes: np.ndarray, stride: np.ndarray, covariance: np.ndarray, kn
     return float((np.abs(slopes @ stride)[told] / np.sqrt(variances[told])).max(initial=0))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _rate(model: Model, chart: Chart, back: Array, data: PyTree, weights: Array) -> Array:
     """Return the largest eigenvalue of the EM map's derivative in the chart; `back` (q, p) leads from params into it."""

@@ -18,6 +18,7 @@ from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_structure
 from jaxem.constraints import Constraint, broadcast, each
 from jaxem.model import Model, PyTree
+from jaxem.programs import compiled
 
 CLOSE = 4.0  # ulps of a bound within which an entry lies on it
 
@@ -61,7 +62,7 @@ def names_of(params: PyTree) -> tuple[str, ...]:
     return tuple(names)
 
 
-def name_of(path: Any, place: tuple[int, ...]) -> str:
+def name_of(path: Any, place: tuple[Any, ...]) -> str:
     """Return the name of an entry at a place of an array at a path: components.mean[1, 0]."""
     name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
     return f"{name}[{', '.join(map(str, place))}]" if place else name
@@ -88,7 +89,7 @@ def chart_about(domains: PyTree, params: PyTree, held: PyTree) -> Chart:
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _origins(domains: tuple[Constraint, ...], leaves: list[Array], held: list[Array]) -> list[Array]:
     """Return arrays in unconstrained space, with any number for what is held at a bound."""
 
@@ -157,7 +158,7 @@ def jacobian(model: Model, chart: Chart) -> Array:
     return _jacobian(model, chart)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _jacobian(model: Model, chart: Chart) -> Array:
     return jax.jacfwd(lambda place: ravel_pytree(params_at(model.constraints, chart, place))[0])(chart.place)
 

@@ -16,6 +16,7 @@ from jaxem.boundary import are_weights, check_data, check_params, check_steps
 from jaxem.gradient import can_rise
 from jaxem.implicit import moved
 from jaxem.model import Model, PyTree
+from jaxem.programs import compiled
 from jaxem.solvers import Mapped, Solver, Taken, em
 from jaxem.stopping import Status, Trend
 from jaxem.trees import choose, inner
@@ -263,7 +264,7 @@ def _implicitly(model: Model, solver: Solver, max_steps: int, primals: Any, tang
 
 
 _fit.defjvp(_implicitly)
-_compiled = jax.jit(_fit, static_argnums=(0, 1, 2))
+_compiled = compiled(_fit, static_argnums=(0, 1, 2))
 
 
 def _no_tangent(leaf: Array) -> Any:

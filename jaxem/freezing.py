@@ -41,7 +41,8 @@ def freeze(model: Model, params: PyTree, where: Callable[[PyTree], PyTree]) -> t
     Components are told apart by what is held, so that an order of them means something: it is kept.
 
     A model with a `num_free` of its own, because directions in some leaves change nothing, loses the entries that are held;
-    where those leaves themselves are held, `frozen._replace(num_free=…)` says how many are left.
+    where those leaves themselves are held, a state space model counts which directions are left, and of others
+    `frozen._replace(num_free=…)` says it.
 
     Equal weights: params with weights 1/k, and `lambda p: p.weights`. Part of a leaf is held by `reparametrize`.
     Raises ValueError where `where` points at nothing, at everything, or at what is no leaf of `params`, for params outside
@@ -124,6 +125,7 @@ def _frozen(model: Model, held: PyTree, exactly: bool) -> Model:
 def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exactly: bool) -> Model:
     own: Any = jax.tree.structure(jax.tree.unflatten(structure, [FREE if value is None else None for value in values]))
     domains = _domains(model, structure, values)
+    closed = getattr(model.m_step, "given", None)
 
     def without(params: PyTree) -> PyTree:
         leaves = zip(jax.tree.leaves(params), values, strict=True)
@@ -158,6 +160,8 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
     @in_full_precision
     def m_step(params: PyTree, stats: PyTree) -> PyTree:
         """Return the free parameters that maximize E_Q[log p(x, z | θ)] given what is held; never lower ones."""
+        if closed is not None:
+            return without(closed(whole(params), stats, jax.tree.unflatten(structure, [v is not None for v in values])))
         proposed = model.m_step(whole(params), stats)
         stay = pressed(params, stats, proposed)
         return climb(lambda free: height(whole(free), stats), domains, params, without(proposed), stay)
@@ -177,6 +181,9 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
         It takes directions that change nothing to lie in what is free; where these are held, there are so many more.
         """
         theta = whole(params)
+        own_count = getattr(model.num_free, "given", None)
+        if own_count is not None:
+            return int(own_count(theta, jax.tree.unflatten(structure, [value is not None for value in values])))
         counts = zip(broadcast(model.constraints, theta), jax.tree.leaves(theta), values, strict=True)
         return int(require(model, "num_free")(theta)) - sum(c.num_free(leaf.shape) for c, leaf, v in counts if v is not None)
 
@@ -188,7 +195,7 @@ def _freeze(model: Model, structure: Any, values: tuple[_Value | None, ...], exa
         constraints=domains,
         num_free=num_free if model.num_free else None,
         parts=(_frozen, (model, held, exactly)),
-        exact=model.exact and exactly,
+        exact=model.exact and (exactly or closed is not None),
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxem.constraints import constrain, unconstrain
+from jaxem.constraints import broadcast, constrain, unconstrain
 from jaxem.matrices import diagonal, eigh
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
@@ -37,7 +37,9 @@ def moved(model: Model, params: PyTree, data: PyTree, weights: Array, data_dot: 
 
     def params_at(place: Array) -> PyTree:
         there = constrain(model.constraints, unravel(jnp.where(inside, place, flat)))
-        return jax.tree.map(lambda new, old: jnp.where(old == 0, old, new), there, params)
+        leaves = zip(broadcast(model.constraints, params), jax.tree.leaves(there), jax.tree.leaves(params), strict=True)
+        kept = [jnp.where(old == 0, old, new) if domain.shares else new for domain, new, old in leaves]
+        return jax.tree.unflatten(jax.tree.structure(params), kept)
 
     def heights(place: Array, data: PyTree, weights: Array) -> tuple[Array, Array]:
         theta = params_at(place)

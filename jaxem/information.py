@@ -17,6 +17,7 @@ from jaxem.blocks import default_block_bytes, default_block_size, observations_p
 from jaxem.charts import Chart, params_at
 from jaxem.model import Model, PyTree, require
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 from jaxem.trees import num_rows
 
 AT_ONCE = 8  # directions along which derivatives are taken together
@@ -161,12 +162,12 @@ def _of_prior(model: Model, chart: Chart) -> Curvature:
     return Curvature(*_about(lambda u: prior(params_at(model.constraints, chart, u)), place, _all_coordinates(chart)))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 def _log_likelihood(model: Model, block: int, params: PyTree, data: PyTree, weights: Array) -> Array:
     return _over_blocks(model, block, lambda *arguments: model.e_step(*arguments)[1], params, data, weights)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _curvature(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Curvature:
     def of_rows(chart: Chart, data: PyTree, weights: Array) -> Curvature:
@@ -232,7 +233,7 @@ def _scores_of_block(model: Model, chart: Chart, data: PyTree, weights: Array) -
     return _present(weights, along_all(along, _all_coordinates(chart)))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _squared_scores(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     def of_rows(chart: Chart, data: PyTree, weights: Array) -> Array:
@@ -242,7 +243,7 @@ def _squared_scores(model: Model, block: int, chart: Chart, data: PyTree, weight
     return _over_blocks(model, block, of_rows, chart, data, weights)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _scores(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     def of_rows(chart: Chart, rows: tuple[PyTree, Array]) -> Array:
@@ -256,7 +257,7 @@ def _present(weights: Array, values: Array) -> Array:
     return jnp.where(jnp.broadcast_to(weights > 0, values.shape), values, 0)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _louis(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     def of_rows(chart: Chart, data: PyTree, weights: Array) -> Array:
@@ -279,7 +280,7 @@ def _louis(model: Model, block: int, chart: Chart, data: PyTree, weights: Array)
     return _over_blocks(model, block, of_rows, chart, data, weights) + _of_prior(model, chart).information
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _oakes(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     expected = require(model, "expected_log_joint")

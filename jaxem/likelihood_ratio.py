@@ -1,5 +1,6 @@
 """Whether a larger model is needed: the likelihood ratio beside those of data that the smaller one would give."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,12 +17,13 @@ from jaxem.criteria import num_free_parameters
 from jaxem.each import sets_in_a_block
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.resampling import rows_of_weights
 from jaxem.restarts import default_num_lanes, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import UNSOUND, Status
-from jaxem.trees import num_rows, pick
+from jaxem.trees import num_rows, pick, rows_of
 
 
 class Test(NamedTuple):
@@ -126,7 +128,7 @@ def _sound(fits: Fit) -> np.ndarray:
     return np.where(np.isin(np.asarray(fits.status), UNSOUND), np.nan, np.asarray(fits.log_likelihood))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _drawn(model: Model, params: PyTree, like: PyTree, keys: Array) -> PyTree:
     return lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
 
@@ -144,7 +146,7 @@ def _fitted(
     return _raced(run, solver, course, num_restarts, start, key, sets, jnp.asarray(tol, weights.dtype))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * math.prod(rows_of(given[6])[0].shape[:2]))
 def _raced(
     model: Model, solver: Solver, course: Course, num_restarts: int, start: PyTree, key: Array, sets: PyTree, tol: Array
 ) -> Fit:

@@ -19,6 +19,7 @@ from jaxem.families.union import counts_of_kinds
 from jaxem.model import Model, PyTree, require
 from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 
 MEANT = "the order of this model's components means something: they are told apart, or of several kinds."
 
@@ -123,7 +124,7 @@ def overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) ->
     return _overlap(model, a, b, data, weights)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -> Array:
     posterior = require(model, "posterior")

@@ -78,6 +78,12 @@ class LogProb(Protocol):
     def __call__(self, params: PyTree, data: PyTree) -> Array: ...
 
 
+class Entropy(Protocol):
+    """H(Q) = -E_Q[log Q(z)] of the posterior of each row: (n,), in nats, by itself and not from the bound."""
+
+    def __call__(self, params: PyTree, data: PyTree) -> Array: ...
+
+
 class Sample(Protocol):
     """Draws of (data, latents); `like` is their number, or data whose covariates, lengths and gaps are kept."""
 
@@ -132,6 +138,7 @@ class Model(NamedTuple):
     `parts` is what it was built of, (constructor, arguments): so it pickles, and so transforms see family and k.
     `additive` says that statistics are sums over rows; False where they carry the data along.
     `exact` says that the M-step maximizes F; False where it climbs, and a fit is probed before it is called converged.
+    `entropy` is that of a posterior that is no table of responsibilities, for the check that the bound is tight.
 
     >>> import jaxem
     >>> def e_step(mean, x, weights):
@@ -159,6 +166,7 @@ class Model(NamedTuple):
     parts: Parts | None = None
     additive: bool = True
     exact: bool = True
+    entropy: Entropy | None = None
 
     def __hash__(self) -> int:
         """Hash by the two steps: trees of constraints may be dicts, which have no hash."""

@@ -147,5 +147,6 @@ def re_expressed(model: Model, whole: Whole) -> Model:
         sample=of_own(model.sample, 1),
         log_prior=of_own(model.log_prior),
         degenerate=of_own(model.degenerate),
+        entropy=of_own(model.entropy),
         whole=whole,
     )

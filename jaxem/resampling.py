@@ -14,6 +14,8 @@ from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
 from jaxem.matching import assigned, has_shares, in_order, kinds_of, overlap
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
+from jaxem.progress import progress_of
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
@@ -63,14 +65,15 @@ def bootstrap(
     solver: Solver = squarem(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
+    progress: bool = False,
 ) -> Bootstrap:
     """Refit from `fit` to `num_samples` resampled data sets, for errors and percentile intervals of the given level.
 
     kind: "weighted" draws weights Gamma(w_n, 1), Exp(1) for w = 1 and its sum over the rows that a frequency w stands for
-    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws as many rows as there are, with chances in proportion to w
+    (Rubin 1981; Newton & Raftery 1994); "multinomial" draws Σ w rows, with chances in proportion to w
     (Efron 1979); "parametric" draws data of the fitted model. Whole rows are resampled, whatever they hold: a group is one.
     Samples are weights of the same rows, and refits go through lanes as in `fit_restarts`. The components of each refit are
-    matched to the fit's, where they may change places and have responsibilities.
+    matched to the fit's, where they may change places and have responsibilities. `progress` shows on stderr how many are done.
 
     Raises ValueError for another kind, for a level outside (0, 1), for data of one row, which cannot be resampled, as `fit`
     does, and for "parametric" where the model has no `sample` or weights are no whole numbers.
@@ -92,14 +95,15 @@ def bootstrap(
     given, frequencies = check_data(model, data, weights, padded=kind != "parametric")
     params = check_params(model, params, given, frequencies)
     lanes = min(num_samples, default_num_lanes(model, given))
-    course = Course(1, max_steps, max_steps, lanes, keep_histories=False)
+    course = Course(1, max_steps, max_steps, lanes, keep_histories=False, is_shown=bool(progress))
     run, random = by_default_in_blocks(model, given), np.random.default_rng(np.asarray(jax.random.key_data(as_key(key))))
     size = max(lanes, min(num_samples, NUMBERS_AT_ONCE // num_rows(given)))
     resampled = partial(_drawn, model, params, given) if kind == "parametric" else partial(_reweighted, kind, given)
     found = []
-    for done in range(0, num_samples, size):
-        sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
-        found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
+    with progress_of("samples", num_samples, progress):
+        for done in range(0, num_samples, size):
+            sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
+            found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
     params_of_refits, statuses = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     replicates = _matched(model, params, params_of_refits, given, frequencies)
     return _summarized(replicates, statuses, level)
@@ -110,10 +114,12 @@ def _reweighted(kind: str, data: PyTree, random: np.random.Generator, weights: n
     if np.count_nonzero(weights) < 2:
         raise ValueError(f'kind="{kind}" resamples rows, of which data has one: use "parametric".')
     chances, total = weights.astype(float), float(weights.sum())
+    if kind == "multinomial" and total < 2:
+        raise ValueError(f'kind="multinomial" draws as many rows as weights sum up to, got {total:g}: weights are frequencies.')
     if kind == "weighted":
         drawn = random.gamma(chances, size=(count, weights.size))
     else:
-        drawn = random.multinomial(max(1, round(total)), chances / chances.sum(), count).astype(float)
+        drawn = random.multinomial(round(total), chances / chances.sum(), count).astype(float)
     return data, jnp.asarray(drawn, weights.dtype)
 
 
@@ -134,14 +140,14 @@ def rows_of_weights(data: PyTree, weights: np.ndarray) -> PyTree:
     return map_rows(lambda leaf: leaf[times], data)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _sampled(model: Model, params: PyTree, like: PyTree, keys: Array) -> tuple[PyTree, Array]:
     """Return data sets drawn from the model, prepared and stacked, and weights of one for their rows."""
     sets = lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
     return jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[6].size)
 def _refits(
     model: Model, solver: Solver, course: Course, own_data: bool, params: PyTree, data: PyTree, weights: Array, tol: Array
 ) -> tuple[PyTree, Array]:
@@ -162,7 +168,7 @@ def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, wei
     return jax.vmap(partial(in_order, model, kinds))(replicates, jnp.asarray(orders))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _overlaps(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> Array:
     return lax.map(lambda other: overlap(model, params, other, data, weights), replicates)
 

@@ -16,6 +16,7 @@ from jaxem.components import check_one_kind, rearrange
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import Mixture, mixture, seeded
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, evenly, race
 from jaxem.restarts import Restarts, default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
@@ -75,7 +76,7 @@ def _checked(family: Family, concentration: Any) -> Any:
     return concentration
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@partial(compiled, static_argnums=(0, 1, 2, 3, 4, 5), work=lambda *given: given[5] * given[7].size * given[9].size)
 def _search_counts(
     model: Model,
     family: Family,

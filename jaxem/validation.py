@@ -13,6 +13,7 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data
 from jaxem.fitting import check_control
 from jaxem.model import Model, PyTree, require
+from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.restarts import default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
@@ -75,7 +76,7 @@ def _dealt(key: Array, weights: np.ndarray, num_folds: int) -> Array:
     return jnp.asarray(folds)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@partial(compiled, static_argnums=(0, 1, 2, 3, 4), work=lambda *given: given[3] * given[4] * given[8].size)
 def _validate(
     model: Model,
     solver: Solver,

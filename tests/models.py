@@ -340,6 +340,21 @@ def labelled(family, labels, num_components, dtypes=BOTH, rows=mixed):
     return Row(build, dtypes)
 
 
+def in_time(data):
+    """Rows as steps of ten sequences, of one to six steps each."""
+    lengths = jnp.asarray([6, 1, 5, 6, 2, 4, 6, 3, 6, 5])
+    return jaxem.Sequences(jax.tree.map(lambda leaf: leaf.reshape(10, 6, *leaf.shape[1:]), data), lengths)
+
+
+def chain_of(family, data, dtypes=BOTH, num_states=2, **options):
+    return Row(lambda dtype: drawn(jaxem.hmm(family(), num_states, **options), in_time(data(dtype))), dtypes)
+
+
+def gated_chain(dtype):
+    data = in_time(families.Gated(columns(dtype)[::-1], counts(1, dtype)[:, 0]))
+    return drawn(jaxem.hmm(families.poisson(), 2, gate=families.softmax_regression()), data)
+
+
 def gated(dtype):
     data = families.Gated(jnp.asarray(np.arange(ROWS) % 3), two_clusters(2, dtype))
     return drawn(jaxem.mixture(families.gaussian("diag"), 2, gate=group_gate(3)), data)
@@ -532,6 +547,29 @@ COMBINED = {
 }
 
 
+def walks(dtype, width=3):
+    """Sequences of two to six steps, of two waves seen three times over."""
+    rng, n, t = np.random.default_rng(16), 16, 6
+    waves = np.cumsum(rng.normal(size=(n, t, 2)), 1)
+    seen = waves @ np.array([[1.0, 0.5, -0.4], [0.0, 0.8, 1.0]]) + 0.7 * rng.normal(size=(n, t, 3))
+    return jaxem.Sequences(jnp.asarray(seen[:, :, :width], dtype), jnp.asarray(2 + np.arange(n) % 5))
+
+
+def walks_with_holes(dtype):
+    values, lengths = walks(dtype)
+    return jaxem.Sequences(holed(values), lengths)
+
+
+def driven_walks(dtype):
+    values, lengths = walks(dtype)
+    push = jnp.asarray(np.random.default_rng(17).normal(size=(*values.shape[:2], 1)), dtype)
+    return jaxem.Sequences(families.Gated(push, holed(values + push)), lengths)
+
+
+def state_space(data, dtypes=BOTH, **options):
+    return Row(lambda dtype: drawn(jaxem.linear_gaussian(2, 3, **options), data(dtype)), dtypes)
+
+
 def linkage_row(dtype):
     return linkage(), jnp.asarray(0.5, dtype), jnp.asarray(np.repeat(np.arange(4), [38, 6, 6, 10]))
 
@@ -609,6 +647,24 @@ MODELS = {
     ),
     "mixture with a gate": Row(gated, DOUBLE),
     "mixture of exponentials": mixture_of(exponential, lifetimes, SINGLE),
+    "chain of poisson": chain_of(families.poisson, lambda dtype: counts(1, dtype)[:, 0]),
+    "chain of full": chain_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
+    "chain of student-t with holes": chain_of(
+        lambda: families.student_t(dof=4), lambda dtype: holed(two_clusters(2, dtype)), DOUBLE
+    ),
+    "chain of categorical, priors": chain_of(
+        lambda: families.categorical((2, 4), prior=families.DirichletPrior(1.5)),
+        codes,
+        DOUBLE,
+        initial_concentration=2.0,
+        transition_concentration=((3.0, 1.5), (1.5, 3.0)),
+    ),
+    "chain of a product with holes, some labels known": chain_of(
+        lambda: families.labelled(mixed_family()), rows_with_labels(mixed_with_holes), DOUBLE
+    ),
+    "chain of regressions": chain_of(families.linear_regression, lambda dtype: regressions(dtype)["line"], SINGLE),
+    "chain of gamma": chain_of(families.gamma, lambda dtype: positives(2, dtype), DOUBLE),
+    "chain with a gate": Row(gated_chain, DOUBLE),
     "single gaussian": single_of(families.gaussian, lambda dtype: two_clusters(2, dtype), DOUBLE),
     "single poisson": single_of(families.poisson, lambda dtype: counts(3, dtype), DOUBLE),
     "chunked": Row(chunked, DOUBLE),
@@ -638,6 +694,17 @@ MODELS = {
         frozen(lambda: jaxem.chunked(jaxem.with_prior(combined(), shy), 16), lambda p: p.weights, combined_data), DOUBLE
     ),
     **{name: Row(build, DOUBLE) for name, build in COMBINED.items()},
+    "state space": state_space(walks),
+    "state space, with holes": state_space(walks_with_holes, DOUBLE),
+    "state space, diag, inputs, with holes": state_space(driven_walks, observation_covariance="diag", inputs=1),
+    "state space, held": Row(
+        frozen(
+            lambda: jaxem.linear_gaussian(2, 3, inputs=1),
+            lambda p: (p.initial_mean, p.transition, p.emission_covariance, p.emission_input),
+            driven_walks,
+        ),
+        DOUBLE,
+    ),
     "normal with a prior": Row(lambda dtype: (normal_with_prior(), jnp.asarray(0.5, dtype), two_clusters(1, dtype)[:, 0])),
 }
 

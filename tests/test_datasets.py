@@ -66,3 +66,12 @@ def test_data_sets_have_the_default_float_dtype():
         received = load()
         assert isinstance(received, jax.Array)
         assert received.dtype == jnp.result_type(float)
+
+
+def test_earthquakes_and_the_nile_have_the_years_and_means_that_are_published():
+    earthquakes, nile = datasets.earthquakes(), datasets.nile()
+    np.testing.assert_array_equal(earthquakes["year"], range(1900, 2007))
+    np.testing.assert_array_equal(nile["year"], range(1871, 1971))
+    np.testing.assert_allclose(np.mean(earthquakes["count"]), 19.36, atol=0.005)
+    np.testing.assert_allclose(np.var(np.asarray(earthquakes["count"]), ddof=1), 51.57, atol=0.005)
+    np.testing.assert_allclose(np.mean(nile["volume"]), 919.35)

@@ -99,3 +99,18 @@ def test_the_start_has_no_part_in_it():
         return jaxem.fit(model, moved, *given(0.0), solver=jaxem.squarem()).params.components.rate
 
     np.testing.assert_array_equal(jax.jvp(rates, (1.2,), (1.0,))[1], 0)
+
+
+def test_what_is_zero_inside_its_domain_moves_like_anything_else():
+    model, start = jaxem.single(families.gaussian()), families.Gaussian(jnp.zeros((1, 2)), jnp.eye(2)[None])
+    x = np.array([[-1.0, 1], [0, -2], [1, 1]])  # of means and covariance zero
+    moved = np.array([[1.0, 0], [0, 0], [0, 2]])
+    received = jax.jvp(lambda x: jaxem.fit(model, start, x, tol=0).params, (x,), (moved,))[1]
+    np.testing.assert_allclose(received.mean[0], moved.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(received.covariance[0], (moved.T @ x + x.T @ moved) / 3, rtol=1e-9, atol=1e-12)
+
+
+def test_counts_that_are_integers_are_taken_inside_jit():
+    model, start, counts = jaxem.single(families.poisson()), families.Poisson([1.0]), np.array([0, 2, 5])
+    rate = jax.jit(jax.grad(lambda weights: jaxem.fit(model, start, counts, weights, tol=0).params.rate[0]))
+    np.testing.assert_allclose(rate(np.ones(3)), (counts - counts.mean()) / 3, rtol=1e-9)

@@ -9,20 +9,28 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
+        "frames",
         "model",
+        "at_once",
+        "chains",
         "constraints",
         "numerics",
         "special",
         "tails",
         "bessel",
         "matrices",
+        "kalman",
+        "kalman_in_parallel",
+        "square_roots",
+        "shared_gains",
         "orthonormal",
+        "progress",
         "trees",
         "stopping",
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "solvers"},
+    {"arrays", "components", "files", "programs", "sequences", "solvers"},
     {"families"},
     {
         "blocks",
@@ -45,6 +53,7 @@ FLOORS = [
         "choice",
         "criteria",
         "errors",
+        "forecasting",
         "impute",
         "influence",
         "likelihood_ratio",
@@ -55,7 +64,7 @@ FLOORS = [
         "testing",
         "validation",
     },
-    {"shell", "__init__", "__main__"},
+    {"plots", "sklearn", "shell", "__init__", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -35,8 +35,17 @@ def test_a_summary_sets_components_side_by_side_with_their_errors():
     assert lines[2].endswith("3 free parameters, 9 observations")
     assert lines[-1].split() == ["components.rate", f"{first:.2f}", "±", "0.12", f"{second:.5g}"]
     assert lines[-2].split() == ["weights", f"{light:.2f}", "±", f"{light:.2f}", f"{heavy:.2f}", "±", f"{heavy:.2f}"]
-    with pytest.raises(ValueError, match="errors must be"):
-        jaxem.summary(MODEL, fit, X, {"rate": 1.0})
+    assert jaxem.summary(MODEL, fit, X.tolist(), errors, WEIGHTS.tolist()) == text
+    for others in ({"rate": 1.0}, jaxem.Mixture(np.ones(3), Poisson(np.ones(3)))):
+        with pytest.raises(ValueError, match="errors must be"):
+            jaxem.summary(MODEL, fit, X, others)
+
+
+def test_a_summary_tells_of_a_fit_whose_parameters_are_all_on_their_bounds():
+    model = jaxem.single(families.bernoulli())
+    fit = jaxem.fit(model, families.Bernoulli([[0.5]]), np.zeros((3, 1)))
+    assert jaxem.certify(model, fit, np.zeros((3, 1))).condition == 1
+    assert jaxem.summary(model, fit, np.zeros((3, 1))).splitlines()[1].startswith("BOUNDARY")
 
 
 def test_what_all_components_have_in_common_stands_below():

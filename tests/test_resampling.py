@@ -47,6 +47,7 @@ def test_what_cannot_be_resampled_is_refused_by_name():
         ({"level": 95}, "level must be a number between"),
         ({"weights": np.array([3.0, 0.0, 0.0])}, "of which data has one"),
         ({"weights": np.array([0.5, 1.0, 1.0]), "kind": "parametric"}, "whole numbers"),
+        ({"weights": np.array([0.5, 0.5, 0.5]), "kind": "multinomial"}, "weights are frequencies"),
     ):
         with pytest.raises(ValueError, match=message):
             jaxem.bootstrap(model, 0, fit, x, **more)

@@ -189,3 +189,31 @@ def beta_blockers() -> dict[str, Array]:
     1811 of 20290 died
     """
     return _columns("beta_blockers")
+
+
+def earthquakes() -> dict[str, Array]:
+    """Return how many earthquakes of magnitude 7 and more there were in the world, year by year: (107,) each.
+
+    The keys are year, from 1900 to 2006, and count. Zucchini, MacDonald & Langrock (2016), "Hidden Markov Models for Time
+    Series", table 1.1.
+
+    >>> import jaxem
+    >>> x = jaxem.datasets.earthquakes()
+    >>> print(x["year"][0], x["count"].max())
+    1900 41
+    """
+    return _columns("earthquakes")
+
+
+def nile() -> dict[str, Array]:
+    """Return the yearly flow of the Nile at Aswan in 10⁸ m³: (100,) each.
+
+    The keys are year, from 1871 to 1970, and volume. R's `datasets::Nile`; Cobb (1978), "The problem of the Nile", Biometrika
+    65, 243-251; Durbin & Koopman (2012), "Time Series Analysis by State Space Methods", §2.2.
+
+    >>> import jaxem
+    >>> x = jaxem.datasets.nile()
+    >>> print(x["year"][0], x["volume"][0])
+    1871 1120
+    """
+    return _columns("nile")

@@ -20,6 +20,7 @@ from jaxem.families.observed import Observed, check_columns, split, with_holes
 from jaxem.families.priors import updated
 from jaxem.model import Family, PyTree, require
 from jaxem.numerics import positive
+from jaxem.programs import compiled
 from jaxem.trees import Shared, is_shared, map_rows
 
 
@@ -245,7 +246,7 @@ def _embedded(family: Family) -> Callable[[PyTree], Array]:
     return points
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _typical(family: Family, x: Holed, weights: Array | None) -> Array:
     points, seen = _over(_embedded(family), _columns(x)), _first(x.seen, x.seen.ndim)
     counted = seen if weights is None else seen & (weights > 0)[None]

@@ -9,7 +9,9 @@ import numpy as np
 from jax import Array
 
 from jaxem.arrays import as_floating, is_traced
+from jaxem.frames import as_frame, column, is_frame
 from jaxem.model import PyTree
+from jaxem.sequences import Sequences
 
 
 class Observed(NamedTuple):
@@ -27,9 +29,9 @@ class Observed(NamedTuple):
 def observed(x: PyTree) -> PyTree:
     """Return `Observed(values, mask)` of x, where NaN, None and masked entries, and -1 among integers (codes), are missing.
 
-    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so. Holes are missing at random, and
-    integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was. Gaussian components
-    fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
+    x: an array (n,) or (n, d), or a DataFrame; of a dict or record of parts, each so; of Sequences, the values. Holes are
+    missing at random, and integrated out: log p(x_n | θ) is that of what was observed in row n, and zero where nothing was.
+    Gaussian components fill them by what is known of the rest of their row (Little & Rubin 2019, §11.2).
     Raises ValueError for entries that are no numbers.
 
     >>> import numpy as np, jaxem
@@ -40,12 +42,15 @@ def observed(x: PyTree) -> PyTree:
     """
     if isinstance(x, Observed):
         return x
+    if isinstance(x, Sequences):
+        return x._replace(values=observed(x.values))
     if isinstance(x, Mapping):
         return {name: observed(part) for name, part in x.items()}
     if hasattr(x, "_fields"):
         return type(x)(*map(observed, x))
-    if hasattr(x, "columns"):
-        return Observed(x, np.stack([_present(_numbers(x[name])) for name in x.columns], 1))
+    if is_frame(x):
+        frame = as_frame(x, "x")
+        return Observed(frame, np.stack([_present(_numbers(column(frame, name))) for name in frame.columns], 1))
     values = x if is_traced(x) else _numbers(x)
     return Observed(np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values, _present(values))
 
@@ -97,10 +102,11 @@ def check_columns(seen: Array | None, weights: Array | None) -> None:
 
 def by_name(data: PyTree, names: tuple[str, ...]) -> PyTree:
     """Return data with holes whose columns bear names as a dict of parts with holes; other data as they are."""
-    columns = list(getattr(getattr(data, "values", None), "columns", ()))
-    if not isinstance(data, Observed) or not columns:
+    if not isinstance(data, Observed) or not is_frame(data.values):
         return data
-    return {name: Observed(data.values[name], data.mask[:, columns.index(name)]) for name in names if name in columns}
+    frame = as_frame(data.values)
+    columns = list(frame.columns)
+    return {name: Observed(column(frame, name), data.mask[:, columns.index(name)]) for name in names if name in columns}
 
 
 def with_holes(drawn: Array, seen: Array | None) -> Array | Observed:

@@ -12,8 +12,9 @@ from jaxem.arrays import as_params, at_least_one
 from jaxem.blocks import default_block_bytes, default_block_size, row_by_row, summed
 from jaxem.boundary import as_key, check_structure, ready, ready_to_learn, ready_to_look
 from jaxem.buckets import cut, padded_size
-from jaxem.model import Degenerate, LogPrior, Model, Parts, Prepare, PyTree, Size
+from jaxem.model import Degenerate, Entropy, EStep, LogPrior, Model, NumFree, Parts, Prepare, PyTree, Size
 from jaxem.numerics import in_full_precision, weighted_sum
+from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights, num_rows
 
 
@@ -29,7 +30,7 @@ class Infer(Protocol):
 class Draw(Protocol):
     """`count` draws of (data, latents) at `params`; `like` is that number, or prepared data whose covariates are kept."""
 
-    def __call__(self, count: int, key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, count: int, key: Array, params: PyTree, like: PyTree, /) -> tuple[PyTree, PyTree]: ...
 
 
 class Begin(Protocol):
@@ -43,6 +44,7 @@ def build(
     m_step: Callable[[PyTree, PyTree], PyTree],
     expected_log_joint: Callable[[PyTree, PyTree], Array],
     *,
+    m_step_given: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
     prepare: Prepare | None = None,
     begin: Begin | None = None,
     draw: Draw | None = None,
@@ -50,13 +52,18 @@ def build(
     log_prior: LogPrior | None = None,
     degenerate: Degenerate | None = None,
     constraints: PyTree = None,
+    num_free: NumFree | None = None,
     additive: bool = True,
     exact: bool = True,
+    streamed: EStep | None = None,
+    entropy: Entropy | None = None,
     parts: Parts,
 ) -> Model:
     """Return the Model of a structure: what `infer` says, as e_step, posterior, statistics and log_prob.
 
-    The other arguments are fields of Model, or what they are made of.
+    `streamed` does the same as an E-step made of that, without the whole posterior and with blocks of its own; it is not
+    differentiated. `m_step_given(params, stats, held)` is the M-step given the leaves that are held, as booleans say: `freeze`
+    uses it. The other arguments are fields of Model, or what they are made of.
     """
 
     def expect(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
@@ -67,14 +74,18 @@ def build(
         return infer(params, data)[2](weights, posterior)
 
     in_blocks = partial(summed, block_bytes=default_block_bytes()) if additive else None
-    expect_all, summarize_all = (_compiled(f, in_blocks) for f in (expect, summarize))
-    q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], row_by_row if additive else None) for i in (0, 1))
+    by_row = row_by_row if additive else None
+    summarize_all = _compiled(summarize, in_blocks)
+    expect_all = _compiled(_with_slope_of(streamed, expect)) if streamed else _compiled(expect, in_blocks)
+    q_all, log_prob_all = (_compiled(lambda p, x, i=i: infer(p, x)[i], by_row) for i in (0, 1))
+    entropy_all = _compiled(entropy or _absent, by_row)
 
     def e_step(params: PyTree, data: PyTree, weights: Array) -> tuple[PyTree, Array]:
         """Return expected statistics of the posterior at `params`, and the log-likelihood Σ_n w_n log p(x_n | θ)."""
         return expect_all(params, ready(prepare, data), weights)
 
     e_step.in_blocks = additive  # type: ignore[attr-defined]
+    e_step.any_size = streamed is not None  # type: ignore[attr-defined]
 
     def of_each_row(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, data: PyTree) -> PyTree:
         params = as_params(params)
@@ -90,6 +101,10 @@ def build(
         """Return log p(x_n | θ) for each row, (n,), in nats; data as `fit` takes them."""
         return of_each_row(log_prob_all, params, data)
 
+    def entropy_of(params: PyTree, data: PyTree) -> Array:
+        """Return the entropy of the posterior of each row, (n,), in nats; data as `fit` takes them."""
+        return of_each_row(entropy_all, params, data)
+
     def statistics(params: PyTree, data: PyTree, weights: Array, posterior: PyTree) -> PyTree:
         """Return the statistics of a given Q, such as responsibilities (n, k); `params` only fix the centring."""
         return summarize_all(params, ready(prepare, data), weights, posterior)
@@ -99,6 +114,8 @@ def build(
     def update(params: PyTree, stats: PyTree) -> PyTree:
         """Return the parameters that raise E_Q[log p(x, z | θ)] from the old ones, Q summarized by `stats`."""
         return updated(params, stats)
+
+    update.given = m_step_given  # type: ignore[attr-defined]
 
     @in_full_precision
     def expected(params: PyTree, stats: PyTree) -> Array:
@@ -128,7 +145,7 @@ def build(
         return (degenerate or _absent)(params, stats)
 
     begun = _compiled(begin or _absent)
-    drawn = jax.jit(in_full_precision(draw or _absent), static_argnums=0)
+    drawn = compiled(in_full_precision(draw or _absent), static_argnums=0)
     return Model(
         e_step=e_step,
         m_step=update,
@@ -143,15 +160,24 @@ def build(
         log_prior=log_prior,
         degenerate=held if degenerate else None,
         constraints=constraints,
+        num_free=num_free,
         additive=additive,
         exact=exact,
+        entropy=entropy_of if entropy else None,
         parts=parts,
     )
 
 
+def _with_slope_of(streamed: EStep, plain: EStep) -> Callable[..., Any]:
+    """Return `streamed` with the derivatives of `plain`, to any order."""
+    run = jax.custom_jvp(streamed)
+    run.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
+    return run
+
+
 def _compiled(function: Callable[..., Any], in_blocks: Callable[..., Any] | None = None) -> Callable[..., Any]:
     precise = in_full_precision(function)
-    return jax.jit(in_blocks(precise, default_block_size()) if in_blocks else precise)
+    return compiled(in_blocks(precise, default_block_size()) if in_blocks else precise)
 
 
 def _absent(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A picture of a fitted Gaussian mixture: points by component, ellipses that hold half and 95 % of each, BIC beside them."""
+"""A picture of a fitted Gaussian mixture: points by component, ellipses that hold half and 95 % of each, ΔBIC beside them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxem.shell.candidates import Candidate
+from jaxem.shell.candidates import Candidate, centres
 from jaxem.shell.table import Table
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ STYLE: dict[Any, Any] = {
 MOST_PAIRED = 5  # columns up to which all pairs are drawn; beyond, the first two principal axes
 MOST_POINTS = 20_000
 SHARES = (0.5, 0.95)
+ROUND_TENS = (0, 2, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+MOST_NAMED = 5  # forms whose ΔBIC has a colour and a name; the others are faint
 
 
 class _Scene(NamedTuple):
@@ -46,7 +48,7 @@ class _Scene(NamedTuple):
 
 
 def draw(table: Table, source: str, candidates: Sequence[Candidate], chosen: Candidate, labels: np.ndarray) -> Figure:
-    """Return a figure of the chosen mixture; with several candidates, of their BIC too.
+    """Return a figure of the chosen mixture with a legend; with several candidates, of what their BIC is above its own too.
 
     One column: densities over a histogram; two: points and ellipses; up to five: all pairs; more: principal axes.
     """
@@ -57,26 +59,29 @@ def draw(table: Table, source: str, candidates: Sequence[Candidate], chosen: Can
     k, size, several = chosen.num_components, len(scene.names), len(candidates) > 1
     title = f"{source}: {len(labels)} rows, {k} component{'s' if k > 1 else ''}"
     with matplotlib.rc_context(STYLE):
-        width = (9.7 if several else 6.5) if size <= 2 else 2.1 * size
-        figure = Figure(figsize=(width, 5.2 if size <= 2 else 2.0 * size), layout="constrained")
+        width = (9.7 if several else 6.5) if size <= 2 else 2.1 * max(size, 4)
+        figure = Figure(figsize=(width, 5.4 if size <= 2 else 2.0 * max(size, 4)), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", color=INK, weight="bold")
         beside = _pairs(figure, scene) if size > 2 else _single(figure, scene, several)
         if several:
             _criterion(figure.add_subplot(beside), candidates, chosen)
+        handles = _legend(scene)
+        figure.legend(handles=handles, loc="outside lower left", ncols=min(int(width / 2.5), len(handles)), frameon=False)
         figure.canvas.draw()  # lays out while the style holds
     return figure
 
 
 def _scene(table: Table, chosen: Candidate, labels: np.ndarray) -> _Scene:
     rows = np.linspace(0, len(labels) - 1, min(len(labels), MOST_POINTS)).astype(int)
-    params = chosen.best.params
+    params, x = chosen.best.params, table.values[rows].astype(np.float64)
+    means = centres(params.components).astype(np.float64)
     scene = _Scene(
         [_plain(name) for name in table.names],
-        table.values[rows].astype(np.float64),
+        np.where(np.isnan(x), means[labels[rows]], x),  # a row with holes still has a place to be seen at
         labels[rows],
         np.asarray(params.weights, np.float64),
-        np.asarray(params.components.mean, np.float64),
-        chosen.covariances.astype(np.float64),
+        means,
+        np.asarray(chosen.covariances, np.float64),
     )
     return scene if len(table.names) <= MOST_PAIRED else _principal(scene)
 
@@ -154,6 +159,22 @@ def _plane(axes: Any, scene: _Scene, across: int, up: int) -> None:
     axes.set_ylabel(scene.names[up])
 
 
+def _legend(scene: _Scene) -> list[Any]:
+    """Return what stands for each component, and for the lines."""
+    from matplotlib.lines import Line2D
+
+    dot: dict[str, Any] = {"linestyle": "", "marker": "o"}
+    dots = [
+        Line2D([], [], **dot, color=_colour(i), markersize=5, label=f"component {i + 1} ({weight:.0%})")
+        for i, weight in enumerate(scene.weights)
+    ]
+    percent = " and ".join(f"{share:.0%}" for share in SHARES)
+    ring = Line2D([], [], **dot, color=INK, markerfacecolor="none", markersize=9, label=f"{percent} of a component")
+    curve = Line2D([], [], color=INK, linewidth=1.1, label="density of the mixture")
+    size = len(scene.names)
+    return [*dots, *([ring] if size > 1 else []), *([curve] if size != 2 else [])]
+
+
 def _single(figure: Figure, scene: _Scene, several: bool) -> Any:
     """Draw one or two columns, and return the place beside them."""
     grid = figure.add_gridspec(1, 2, width_ratios=(6.5, 3.2)) if several else figure.add_gridspec(1, 1)
@@ -179,14 +200,42 @@ def _pairs(figure: Figure, scene: _Scene) -> Any:
             else:
                 _plane(axes, scene, across, up)
             axes.label_outer()
-    return grid[: size // 2, (size + 1) // 2 :]
+    # a grid of its own: labels around it then move no axes of the others
+    return grid[: size // 2, (size + 1) // 2 :].subgridspec(1, 1)[0, 0]
 
 
 def _criterion(axes: Any, candidates: Sequence[Candidate], chosen: Candidate) -> None:
+    """Draw what the BIC of each candidate is above that of the chosen one: evenly up to 10, by powers of ten beyond."""
     finite = [c for c in candidates if math.isfinite(c.bic)]
-    axes.plot([c.num_components for c in finite], [c.bic for c in finite], color=INK, linewidth=1.2, marker="o", markersize=4)
-    axes.plot(chosen.num_components, chosen.bic, "o", markersize=10, color=INK, markerfacecolor="white", markeredgewidth=2)
-    axes.set_title("BIC, smaller is better", color=INK)
+    forms = sorted({c.form for c in finite}, key=lambda form: min(c.bic for c in finite if c.form == form))
+    for place, form in reversed(list(enumerate(forms))):
+        points = [(c.num_components, c.bic - chosen.bic) for c in finite if c.form == form]
+        named = place < MOST_NAMED
+        colour = INK if len(forms) == 1 else _colour(place) if named else FAINT
+        axes.plot(
+            *zip(*points, strict=True), color=colour, linewidth=1.2, marker="o", markersize=4, label=form if named else "_"
+        )
+    axes.plot(chosen.num_components, 0, "o", markersize=10, color=INK, markerfacecolor="none", markeredgewidth=2)
+    _by_what_matters(axes, [c.bic - chosen.bic for c in finite])
+    axes.set_title("ΔBIC, above the chosen one", color=INK)
     axes.set_xlabel("components")
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    if len(forms) > 1:
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8)
+
+
+def _by_what_matters(axes: Any, gaps: Sequence[float]) -> None:
+    low, high = min(gaps), max(*gaps, 10.0)
+    axes.set_yscale("symlog", linthresh=10, linscale=1)
+    ticks = sorted({sign * tick for tick in ROUND_TENS for sign in (-1, 1) if low <= sign * tick <= high})
+    axes.set_yticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
+    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.set_ylim(1.3 * low - 1, 1.5 * high)
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

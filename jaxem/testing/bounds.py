@@ -42,9 +42,9 @@ def tightness(bench: Bench) -> None:
     if bench.model.expected_log_joint is None:
         return
     bound = float(here.survey.bound[HERE])
-    q = here.posterior
-    if isinstance(q, np.ndarray) and q.ndim == 2:
-        tight = bound - float(weights.astype(np.float64) @ (q * np.log(np.where(q > 0, q, 1))).sum(1))
+    entropy = _entropy(here)
+    if entropy is not None:
+        tight = bound + float(weights.astype(np.float64) @ entropy)
         assert abs(tight - log_likelihood) <= tolerance, (
             f"{law}: F(Q_θ, θ) = {tight} with the entropy of the posterior, log p(x | θ) = {log_likelihood}."
         )
@@ -55,6 +55,14 @@ def tightness(bench: Bench) -> None:
         above = log_likelihood + float(moved.survey.bound[OTHER]) - bound - float(there.log_likelihood)
         limit = tolerance + SUM * bench.rounding(there)
         assert not above > limit, f"{law}: F(Q_θ', θ) exceeds log p(x | θ) by {above:.3g} nats near the given params."
+
+
+def _entropy(found: Evidence) -> np.ndarray | None:
+    """Return H(Q) of each row, by the model's own account or from responsibilities (n, k); None where neither is there."""
+    if not isinstance(found.entropy, tuple):
+        return np.asarray(found.entropy, np.float64)
+    q = found.posterior
+    return -(q * np.log(np.where(q > 0, q, 1))).sum(1) if isinstance(q, np.ndarray) and q.ndim == 2 else None
 
 
 def stationarity(bench: Bench) -> None:

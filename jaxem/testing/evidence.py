@@ -76,6 +76,7 @@ class Evidence(NamedTuple):
     stats: PyTree
     log_likelihood: Array
     log_prob: Any
+    entropy: Any
     posterior: PyTree
     restated: PyTree  # statistics of the posterior
     update: PyTree
@@ -125,6 +126,7 @@ def evidence(model: Model, params: PyTree, other: PyTree, data: PyTree, weights:
         stats=stats,
         log_likelihood=log_likelihood,
         log_prob=model.log_prob(params, data) if model.log_prob else (),
+        entropy=model.entropy(params, data) if model.entropy else (),
         posterior=posterior,
         restated=model.statistics(params, data, weights, posterior) if both and model.statistics else (),
         update=update,

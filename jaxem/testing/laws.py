@@ -56,7 +56,7 @@ def check_ascent(model: Model, params: PyTree, data: PyTree, weights: Any = None
 def check_tightness(model: Model, params: PyTree, data: PyTree, weights: Any = None, *, key: Any = None) -> None:
     """Check law 3: F(Q_θ, θ) = log p(x | θ) ≥ F(Q_θ', θ), and `log_prob` sums to the log-likelihood.
 
-    The entropy of Q_θ is computed from the responsibilities where `posterior` returns (n, k) of them.
+    The entropy of Q_θ is what `entropy` says, or computed from the responsibilities where `posterior` returns (n, k) of them.
 
     Arguments and errors are those of `check_model`.
 

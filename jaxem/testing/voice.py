@@ -79,8 +79,8 @@ def _renamed(bench: Bench, places: np.ndarray) -> PyTree | None:
         if not is_labelled(node):
             return node
         labels = np.asarray(node.labels)
-        if labels.ndim == 2:
-            return Labelled(node.data, labels[:, np.argsort(places)])
+        if labels.dtype == bool:
+            return Labelled(node.data, labels[..., np.argsort(places)])
         return Labelled(node.data, np.where(labels < 0, labels, places[labels]))
 
     nodes = [node for node in jax.tree.leaves(bench.data, is_leaf=is_labelled) if is_labelled(node)]

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,6 +11,7 @@ from jaxem.arrays import as_floating, check_rank, is_traced, look
 from jaxem.families.independent import columns
 from jaxem.model import PyTree
 from jaxem.numerics import positive
+from jaxem.programs import compiled
 
 EXACT, RIGHT, LEFT, INTERVAL, UNKNOWN = 0, 1, -1, 2, 3
 STATUSES = "0 exact, 1 right-censored, -1 left-censored, 2 in the interval (value, upper]"
@@ -109,7 +109,7 @@ def _status(status: Any) -> Any:
     return jnp.asarray(status).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _illegal(domain: Domain, value: Array, status: Array, upper: Array | None) -> tuple[Array, Array]:
     """Tell which values and which upper ends are none."""
     bounded = status == INTERVAL
@@ -134,7 +134,7 @@ def _refuse(value: Array, upper: Array | None, domain: Domain, bad: np.ndarray, 
             )
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(compiled, static_argnums=3)
 def _known(value: Array, status: Array, upper: Array | None, domain: Domain) -> Known:
     bad, bad_upper = _illegal(domain, value, status, upper)
     bounded = status == INTERVAL
