@@ -59,7 +59,8 @@ def _fit(args: argparse.Namespace) -> Callable[[], int]:
     """Fit what was asked for, and return what reports it; raise ValueError or OSError for what cannot be done."""
     job = prepare(args)
     with _precision(args.dtype):
-        return partial(_report, job, search(job))
+        candidates = search(job)
+    return partial(_report, job, candidates)
 
 
 def _prediction(args: argparse.Namespace) -> Callable[[], int]:
@@ -83,14 +84,14 @@ def _precision(dtype: str) -> Iterator[None]:
 def _report(job: Job, candidates: Sequence[Candidate]) -> int:
     chosen = preferred(candidates)
     with _precision(job.table.values.dtype.name):
+        parts = [head_report(job), table_report(candidates, chosen), model_report(chosen, job, len(candidates))]
         posterior = _posterior(job, chosen) if chosen and (job.out or job.plot or job.table.labels) else None
-    parts = [head_report(job), table_report(candidates, chosen), model_report(chosen, job, len(candidates))]
-    if chosen and posterior is not None and job.table.labels:
-        compared = compare(job.table.labels, posterior.argmax(1), chosen.num_components, job.table.weights)
-        parts.append(labels_report(compared))
-    _show("\n\n".join(parts) + "\n")
-    if chosen and posterior is not None:
-        _write(job, candidates, chosen, posterior)
+        if chosen and posterior is not None and job.table.labels:
+            compared = compare(job.table.labels, posterior.argmax(1), chosen.num_components, job.table.weights)
+            parts.append(labels_report(compared))
+        _show("\n\n".join(parts) + "\n")
+        if chosen and posterior is not None:
+            _write(job, candidates, chosen, posterior)
     return 0 if chosen else 1
 
 

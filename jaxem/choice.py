@@ -317,13 +317,14 @@ def _notes(selection: Selection) -> list[str]:
         counts[row["status"]] = counts.get(row["status"], 0) + 1
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.CONVERGED.name]
     notes = [f"not CONVERGED: {', '.join(others)}; what never wins stands in brackets"] if others else []
-    return [*notes, _line_on(selection.best)]
+    by_number = len({row["name"] for row in selection.table}) < len(selection.table)
+    return [*notes, _line_on(selection.best, by_number)]
 
 
-def _line_on(best: Chosen | None) -> str:
+def _line_on(best: Chosen | None, by_number: bool) -> str:
     if best is None:
         return "best: none, as no candidate ended sound"
     k, count = best.num_components, num_free_parameters(best.model, best.fit.params)
-    name = best.name if k is None else f"{best.name} with {k} component{'s'[: k != 1]}"
+    name = best.name if k is None or not by_number else f"{best.name} with {k} component{'s'[: k != 1]}"
     status = Status(int(best.fit.status)).name
     return f"best: {name}, {status}, log-likelihood {float(best.fit.log_likelihood):.2f}, {count} free parameters"

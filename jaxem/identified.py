@@ -57,9 +57,9 @@ def spectrum(matrix: np.ndarray, least: np.ndarray) -> Spectrum:
     return Spectrum(scale, *np.linalg.eigh(matrix / np.outer(scale, scale)))
 
 
-def least_size(spectrum: Spectrum) -> float:
+def least_size(sizes: np.ndarray) -> float:
     """Return the eigenvalue below which it may be rounding of zero."""
-    return float(np.finfo(spectrum.sizes.dtype).eps ** 0.6 * spectrum.sizes.max(initial=1))
+    return float(np.finfo(sizes.dtype).eps ** 0.6 * sizes.max(initial=1))
 
 
 def weight_that_counts(dtype: np.dtype) -> float:
@@ -69,7 +69,7 @@ def weight_that_counts(dtype: np.dtype) -> float:
 
 def silent_directions(spectrum: Spectrum) -> np.ndarray:
     """Return the scaled directions (q, m) of no or negative curvature, orthonormal."""
-    return spectrum.vectors[:, spectrum.sizes <= least_size(spectrum)]
+    return spectrum.vectors[:, spectrum.sizes <= least_size(spectrum.sizes)]
 
 
 def settled(model: Model, chart: Chart, curved: Curvature, rows: Rows) -> Curvature:

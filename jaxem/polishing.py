@@ -34,7 +34,7 @@ def newton_step(curved: Curvature, least: np.ndarray) -> tuple[np.ndarray, float
     `least` (q,) is what is little curvature in each coordinate.
     """
     at = spectrum(np.asarray(curved.information), least)
-    push, sizes = at.vectors.T @ (np.asarray(curved.slope) / at.scale), np.maximum(np.abs(at.sizes), least_size(at))
+    push, sizes = at.vectors.T @ (np.asarray(curved.slope) / at.scale), np.maximum(np.abs(at.sizes), least_size(at.sizes))
     return at.vectors @ (push / sizes) / at.scale, float(0.5 * (push**2 / sizes).sum())
 
 
@@ -85,7 +85,7 @@ def _forward(model: Model, here: _Place, least: np.ndarray, rows: Rows) -> _Plac
 def way_off(curved: Curvature, least: np.ndarray) -> np.ndarray | None:
     """Return the direction (q,) in which a saddle bends up most, in units of that curvature; None where it is no saddle."""
     at = spectrum(np.asarray(curved.information), least)
-    if not at.sizes.size or at.sizes[0] >= -least_size(at):
+    if not at.sizes.size or at.sizes[0] >= -least_size(at.sizes):
         return None
     return at.vectors[:, 0] / at.scale / np.sqrt(-at.sizes[0])
 

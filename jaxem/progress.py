@@ -32,7 +32,8 @@ def progress_of(what: str, total: int, is_shown: bool) -> Iterator[None]:
         nonlocal done
         count = min(count, total - done)
         done += count
-        bar.update(count)
+        if count:
+            bar.update(count)
 
     _shown.append(more)
     try:

@@ -46,7 +46,7 @@ FLOORS = [
         "reparametrize",
     },
     {"models"},
-    {"each", "faces", "fitting", "identified", "polishing", "race", "restarts", "selection", "starts"},
+    {"each", "faces", "fitting", "identified", "polishing", "products", "race", "restarts", "selection", "starts"},
     {
         "bound",
         "certificate",

@@ -18,10 +18,10 @@ import pytest
 from test_solvers import SOLVERS
 
 import jaxem
-from jaxem import components, constraints, datasets, families, initialize, plots, seeds, testing
+from jaxem import components, constraints, datasets, families, initialize, plots, seeds, sklearn, testing
 
 ROOT = Path(__file__).parent.parent
-OF_THE_PACKAGE = (jaxem, families, plots, testing)  # name what they take from elsewhere; the others are asked for their own
+OF_THE_PACKAGE = (jaxem, families, plots, sklearn, testing)  # name what they take from elsewhere; others do not
 MODULES = (components, constraints, datasets, initialize, seeds)
 
 

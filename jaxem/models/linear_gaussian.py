@@ -146,3 +146,6 @@ def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -
         parts=(_linear_gaussian, (s, o, form, q, parallel)),
     )
     return model._replace(sample=sampler(require(model, "sample"), o, q))
+
+
+of_state_space = _linear_gaussian  # by which the parts of such a model are known

@@ -17,7 +17,9 @@ from jaxem.numerics import weighted_sum
 from jaxem.trees import PyTree, map_rows
 
 MOST_BYTES = 1 << 20  # of the densities in a block, about what stays in a CPU's cache beside what is made of them
-WHOLE = 8  # times the longest sequence that a block must hold, for blocks of whole ones to waste little
+WIDEST = 8  # times as many bytes that blocks of whole sequences may have: a second pass costs more
+FEW = 4096  # steps that are one block, whatever their lengths
+PARTS = 32  # of all places at least, that blocks are: the last one may be nearly empty
 
 Evaluate = Callable[[PyTree], tuple[Array, Callable[[Array], PyTree]]]
 
@@ -41,8 +43,12 @@ class _Cut(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Sequences (n,), of which absent ones have no length: those, their weights, and the number of steps up to their ends."""
+    """Sequences (n,), the longest first, so that blocks fill up: where they are, their lengths, zero for absent ones, weights.
 
+    `ends` is the number of steps up to and with each.
+    """
+
+    places: Array
     lengths: Array
     weights: Array
     ends: Array
@@ -59,15 +65,23 @@ def expect(
     evaluate: Evaluate, chain: Chain, flat: PyTree, shape: tuple[int, int], lengths: Array, weights: Array
 ) -> tuple[Counts, PyTree, Array]:
     """Return expected counts, the family's statistics, and Σ_n w_n log p(x_n), from steps that are flat, (n t, *event)."""
-    num, size = shape[0] * shape[1], max(1, MOST_BYTES // (chain.log_initial.size * weights.dtype.itemsize))
+    num, most = shape[0] * shape[1], shape[1]
+    size = max(1, MOST_BYTES // (chain.log_initial.size * weights.dtype.itemsize))
+    wide = most * max(1, min(size, max(num // PARTS, FEW)) // most)
     lengths = jnp.where(weights > 0, lengths, 0)
-    rows = _Rows(lengths, weights, jnp.cumsum(lengths))
     void, run = jnp.zeros_like(chain.log_initial), _pass(evaluate, chain, flat)
-    if num <= size:
-        row, time = jnp.divmod(jnp.arange(num, dtype=jnp.int32), shape[1])
-        return run.whole(_cut(rows, None, row, time), void, void)[0]
-    over = _over_whole if shape[1] * WHOLE <= size else _over_parts
-    return over(run, rows, shape, size, void)
+    if num <= (WIDEST * size if shape[0] == 1 else min(FEW, size)):
+        row, time = jnp.divmod(jnp.arange(num, dtype=jnp.int32), most)
+        return run.whole(_cut(lengths, weights, None, row, time), void, void)[0]
+    rows = _in_order(lengths, weights)
+    if wide <= WIDEST * size:
+        return _over_whole(run, rows, shape, wide, void)
+    return _over_parts(run, rows, shape, size, void)
+
+
+def _in_order(lengths: Array, weights: Array) -> _Rows:
+    order = jnp.argsort(-lengths)
+    return _Rows(order.astype(jnp.int32), lengths[order], weights[order], jnp.cumsum(lengths[order]))
 
 
 def _pass(evaluate: Evaluate, chain: Chain, flat: PyTree) -> _Pass:
@@ -124,10 +138,11 @@ def _steps(rows: _Rows, shape: tuple[int, int], start: Array, end: Array, size: 
     steps = start + jnp.arange(size, dtype=jnp.int32)
     row = jnp.minimum(jnp.searchsorted(rows.ends, steps, side="right").astype(jnp.int32), shape[0] - 1)
     time = jnp.where(steps < end, steps - (rows.ends - rows.lengths)[row], shape[1])  # of none, beyond all lengths
-    return _cut(rows, row * shape[1] + jnp.minimum(time, shape[1] - 1), row, time)
+    places = rows.places[row] * shape[1] + jnp.minimum(time, shape[1] - 1)
+    return _cut(rows.lengths, rows.weights, places, row, time)
 
 
-def _cut(rows: _Rows, places: Array | None, row: Array, time: Array) -> _Cut:
-    length = rows.lengths[row]
+def _cut(lengths: Array, weights: Array, places: Array | None, row: Array, time: Array) -> _Cut:
+    length = lengths[row]
     there = time < length
-    return _Cut(places, time == 0, time == length - 1, there, jnp.where(there, rows.weights[row], 0))
+    return _Cut(places, time == 0, time == length - 1, there, jnp.where(there, weights[row], 0))

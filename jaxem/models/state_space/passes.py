@@ -141,7 +141,10 @@ def posterior_of(made: Pass, parallel: bool | None = None) -> StateSpacePosterio
 
 
 def entropies(params: LinearGaussian, data: Series, parallel: bool | None = None) -> Array:
-    """Return the entropy of each sequence's states, (n,): H(x_T | y) + Σ_t H(x_t | x_t+1, y_1…t); holes' are in the sums."""
+    """Return the entropy of each sequence's states, (n,); that of its holes is among the statistics.
+
+    H(x_T | y) + Σ_t H(x_t | x_t+1, y_1…t).
+    """
     made = forward(params, data, parallel)
     gain, within = made.forward.gain, data.within().T
     following = jnp.concatenate([within[1:], jnp.zeros_like(within[:1])])
