@@ -129,10 +129,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT, help="the JSON that is kept")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    origin = report.provenance(1, False)
     record = json.loads(arguments.output.read_text())["data"] if arguments.output.exists() else {}
     for name in arguments.data or DATA:
         record[name] = {"restarts": arguments.restarts, **compared(name, arguments.restarts)}
-        kept = {"origin": report.provenance(1, False), "data": record}
+        kept = {"origin": origin, "data": record}
         arguments.output.write_text(json.dumps(kept, indent=1) + "\n")
     print(lines(record))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -127,7 +128,7 @@ def has_converged(found: Fit) -> bool:
 def checked_for(estimator: Any, X: Any, reset: bool, least: int = 1) -> PyTree:
     """Return X checked, as rows that the estimator's family takes: numbers (n, d), a table with names, or a record."""
     check_family(estimator.family)
-    if isinstance(X, Mapping) or hasattr(X, "_fields"):
+    if hasattr(X, "_fields") or (isinstance(X, Mapping) and not issparse(X)):  # some sparse matrices are mappings
         return as_arrays(X, "X")
     if is_frame(X) and _reads_names(estimator.family):
         return validate_data(estimator, X, reset=reset, skip_check_array=True)
