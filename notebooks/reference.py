@@ -71,8 +71,14 @@ def entry(place, name, value):
 
 def page(module, place):
     """Return the page of a module."""
-    entries = [entry(place, name, value) for name, value in sorted(public(module).items(), key=lambda item: item[0].lower())]
+    entries = [entry(place, name, value) for name, value in sorted(public(module).items(), key=by_name)]
     return f"# {place}\n\n{markdown(module)}\n\n" + "\n".join(entries)
+
+
+def by_name(item):
+    """Put a function before the record of its parameters, whose name may differ by a capital alone."""
+    name, _ = item
+    return name.lower(), name[0].isupper()
 
 
 def pages():
