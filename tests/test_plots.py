@@ -36,6 +36,9 @@ def ended(params, status=jaxem.Status.CONVERGED, history=(), log_likelihood=-1.0
 
 FIT = ended(jaxem.Mixture(jnp.asarray(WEIGHTS), families.Gaussian(jnp.asarray(MEANS), jnp.asarray(COVARIANCES))))
 
+CHAIN = jaxem.hmm(families.poisson(), 2)
+CHAIN_FIT = ended(jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], families.Poisson([1.0, 8.0])))
+
 
 @pytest.fixture(autouse=True)
 def close_figures():
@@ -266,6 +269,9 @@ def experts():
         (lambda: plots.density(GAUSSIAN, FIT, np.zeros((4, 2, 2))), "cannot be drawn: needs rows"),
         (lambda: plots.density(GAUSSIAN, FIT, [["a", "b"]]), "no numbers"),
         (lambda: plots.pairs(GAUSSIAN, FIT, np.zeros((3, 9))), "data has 9 columns"),
+        (lambda: plots.pairs(GAUSSIAN, FIT, X, ax=plt.subplots()[1]), "ax must be an array of axes"),
+        (lambda: plots.states(GAUSSIAN, FIT, X), "viterbi needs a model built by hmm"),
+        (lambda: plots.states(CHAIN, CHAIN_FIT, jaxem.sequences([1, 2]), sequence=1), "sequence must be a whole number"),
         (lambda: plots.density(*experts(), columns="y"), "cannot be drawn"),
         (lambda: plots.history(GAUSSIAN, FIT._replace(history=jnp.zeros(0)), X), "fit has no history"),
         (lambda: plots.restarts(FIT), "search must be what fit_restarts returns"),
@@ -275,10 +281,6 @@ def experts():
 def test_what_cannot_be_drawn_is_a_value_error_that_says_why(draw, said):
     with pytest.raises(ValueError, match=said):
         draw()
-
-
-CHAIN = jaxem.hmm(families.poisson(), 2)
-CHAIN_FIT = ended(jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], families.Poisson([1.0, 8.0])))
 
 
 def test_states_are_drawn_along_the_most_probable_path():

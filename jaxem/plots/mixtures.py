@@ -40,6 +40,8 @@ def pairs(model: Model, fit: Fit, data: PyTree, *, ax: Any = None, columns: Any 
     size = len(scene.places)
     if size > MOST_PAIRED:
         raise ValueError(f"data has {size} columns, and pairs of at most {MOST_PAIRED} can be told apart: choose by columns=.")
+    if ax is not None and np.size(ax) != size**2:
+        raise ValueError(f"ax must be an array of axes, as plt.subplots({size}, {size}) returns, got shape {np.shape(ax)}.")
     with styled():
         grid = _grid(size) if ax is None else np.asarray(ax, object).reshape(size, size)
         draw_pairs(grid, scene)

@@ -61,7 +61,7 @@ def forecast(
     """Draw one column of a sequence, and the median and bands of 50 % and 95 % of what follows it; return the axes.
 
     steps: how many to look ahead; the other arguments are those of `states`.
-    Raises ValueError as `jaxem.forecast` does, and where the family does not say what the density of one column is.
+    Raises ValueError as `jaxem.forecast` does, for a model that was not built by `hmm`, and where the family does not say what the density of one column is.
 
     >>> import jaxem
     >>> model, x = jaxem.hmm(jaxem.families.poisson(), 2), jaxem.sequences([0, 1, 0, 0, 7, 9, 8, 8, 6, 1])
@@ -70,6 +70,7 @@ def forecast(
     ['seen', 'median', '95 % of what follows', '50 % of what follows']
     """
     params = check_fit(fit).params
+    built(model, as_params(params), "plots.forecast", (of_states,), "hmm(family, k)")
     ahead = foretold(model, params, data, steps)
     found, column = _steps(data, sequence, columns)
     values, end = found.values[:, column], len(found.values)
