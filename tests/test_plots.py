@@ -305,3 +305,13 @@ def test_a_forecast_has_the_quantiles_of_the_mixture_that_the_chain_moves_to():
             received = sorted({y for place, y in band if place == 5 + h})
             expected = sorted({np.sum(mass < level) for level in ((1 - share) / 2, (1 + share) / 2)})
             np.testing.assert_array_equal(received, expected)
+
+
+def test_a_forecast_of_a_random_walk_that_is_seen_exactly_widens_by_its_steps():
+    one = np.ones((1, 1))
+    params = jaxem.LinearGaussian(np.zeros(1), one, one, 4 * one, one, 1e-12 * one)
+    ax = plots.forecast(jaxem.linear_gaussian(1, 1), ended(params), jaxem.sequences([[[3.0], [5.0]]]), steps=3)
+    np.testing.assert_allclose(ax.lines[1].get_xydata(), [[3, 5], [4, 5], [5, 5]], rtol=1e-6)
+    band = drawn(ax, PolyCollection)[0].get_paths()[0].vertices
+    received = [np.ptp([y for place, y in band if place == 3 + h]) / 2 for h in range(3)]
+    np.testing.assert_allclose(received, stats.norm.ppf(0.975) * np.sqrt([4.0, 8.0, 12.0]), rtol=1e-6)

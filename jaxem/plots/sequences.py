@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxem.arrays import as_params
+from jaxem.families.gaussian import Gaussian
 from jaxem.fitting import Fit, check_fit
 from jaxem.forecasting import forecast as foretold
 from jaxem.forecasting import viterbi
@@ -61,7 +63,7 @@ def forecast(
     """Draw one column of a sequence, and the median and bands of 50 % and 95 % of what follows it; return the axes.
 
     steps: how many to look ahead; the other arguments are those of `states`.
-    Raises ValueError as `jaxem.forecast` does, for a model that was not built by `hmm`, and where the family does not say what the density of one column is.
+    Raises ValueError as `jaxem.forecast` does, and where the family does not say what the density of one column is.
 
     >>> import jaxem
     >>> model, x = jaxem.hmm(jaxem.families.poisson(), 2), jaxem.sequences([0, 1, 0, 0, 7, 9, 8, 8, 6, 1])
@@ -70,12 +72,14 @@ def forecast(
     ['seen', 'median', '95 % of what follows', '50 % of what follows']
     """
     params = check_fit(fit).params
-    built(model, as_params(params), "plots.forecast", (of_states,), "hmm(family, k)")
     ahead = foretold(model, params, data, steps)
     found, column = _steps(data, sequence, columns)
     values, end = found.values[:, column], len(found.values)
     levels = [0.5, *(0.5 + sign * share / 2 for share in BANDS for sign in (-1, 1))]
-    middle, *ends = _quantiles(model, params, found, column, np.asarray(ahead.states)[sequence], levels)
+    if isinstance(ahead.observations, Gaussian):
+        middle, *ends = _normal_quantiles(ahead.observations, sequence, column, levels)
+    else:
+        middle, *ends = _quantiles(model, params, found, column, np.asarray(ahead.states)[sequence], levels)
     places = np.arange(end + 1, end + 1 + len(middle))
     with styled():
         axes = axes_or_new(ax)
@@ -105,6 +109,13 @@ def _steps(data: PyTree, sequence: int, columns: Any) -> tuple[Columns, int]:
 
 def _num_states(model: Model, params: PyTree) -> int:
     return len(built(model, as_params(params), "a picture", (of_states,), "hmm(family, k)")[1].initial)
+
+
+def _normal_quantiles(seen: Gaussian, sequence: int, column: int, levels: list[float]) -> list[np.ndarray]:
+    """Return those of one column of Gaussian observations to come, for each level those of all steps."""
+    mean = np.asarray(seen.mean, float)[sequence][:, column]
+    deviation = np.sqrt(np.asarray(seen.covariance, float)[sequence][:, column, column])
+    return [mean + deviation * NormalDist().inv_cdf(level) for level in levels]
 
 
 def _quantiles(
