@@ -89,6 +89,8 @@ def test_nan_is_missing_where_it_may_be_and_refused_elsewhere():
     holes[::5, 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         GaussianMixture(2).fit(holes)
+    with pytest.raises(ValueError, match=r"columns \[1\] have no observed value in rows of positive weight"):
+        GaussianMixture(2, allow_nan=True).fit(holes, sample_weight=np.arange(64) % 5 == 0)
     model = GaussianMixture(2, allow_nan=True, tol=1e-6, random_state=0).fit(holes)
     expected = sum(
         w * scipy.stats.norm.pdf(holes[0, 0], m[0], c[0, 0] ** 0.5)
