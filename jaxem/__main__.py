@@ -15,6 +15,7 @@ import numpy as np
 
 import jaxem
 from jaxem.files import write_whole
+from jaxem.model import Model, require
 from jaxem.models.mixture import mixture
 from jaxem.shell import picture, prediction, saved
 from jaxem.shell.arguments import parser as parser_of
@@ -58,7 +59,8 @@ def _fit(args: argparse.Namespace) -> Callable[[], int]:
     """Fit what was asked for, and return what reports it; raise ValueError or OSError for what cannot be done."""
     job = prepare(args)
     with _precision(args.dtype):
-        return partial(_report, job, search(job))
+        candidates = search(job)
+    return partial(_report, job, candidates)
 
 
 def _prediction(args: argparse.Namespace) -> Callable[[], int]:
@@ -82,20 +84,24 @@ def _precision(dtype: str) -> Iterator[None]:
 def _report(job: Job, candidates: Sequence[Candidate]) -> int:
     chosen = preferred(candidates)
     with _precision(job.table.values.dtype.name):
+        parts = [head_report(job), table_report(candidates, chosen), model_report(chosen, job, len(candidates))]
         posterior = _posterior(job, chosen) if chosen and (job.out or job.plot or job.table.labels) else None
-    parts = [head_report(job), table_report(candidates, chosen), model_report(chosen, job, len(candidates))]
-    if chosen and posterior is not None and job.table.labels:
-        compared = compare(job.table.labels, posterior.argmax(1), chosen.num_components, job.table.weights)
-        parts.append(labels_report(compared))
-    _show("\n\n".join(parts) + "\n")
-    if chosen and posterior is not None:
-        _write(job, candidates, chosen, posterior)
+        if chosen and posterior is not None and job.table.labels:
+            compared = compare(job.table.labels, posterior.argmax(1), chosen.num_components, job.table.weights)
+            parts.append(labels_report(compared))
+        _show("\n\n".join(parts) + "\n")
+        if chosen and posterior is not None:
+            _write(job, candidates, chosen, posterior)
     return 0 if chosen else 1
 
 
+def _model(job: Job, chosen: Candidate) -> Model:
+    return mixture(KINDS[job.kind].make(chosen.form), chosen.num_components)
+
+
 def _posterior(job: Job, chosen: Candidate) -> np.ndarray:
-    model = mixture(KINDS[job.kind].make(chosen.form), chosen.num_components)
-    return np.asarray(model.posterior(chosen.best.params, jax.tree.map(jnp.asarray, job.table.data)))  # type: ignore[misc]
+    posterior = require(_model(job, chosen), "posterior")
+    return np.asarray(posterior(chosen.best.params, jax.tree.map(jnp.asarray, job.table.data)))
 
 
 def _show(text: str) -> None:
@@ -110,7 +116,9 @@ def _write(job: Job, candidates: Sequence[Candidate], chosen: Candidate, posteri
         saved.write(job.out, job, candidates, chosen, posterior)
     if job.plot:
         suffix = job.plot.suffix[1:].lower()
-        figure = picture.draw(job.table, Path(job.source).name, candidates, chosen, posterior.argmax(1))
+        model = _model(job, chosen)
+        with _precision(job.table.values.dtype.name):
+            figure = picture.draw(job.table, Path(job.source).name, model, candidates, chosen, posterior)
         write_whole(job.plot, lambda file: figure.savefig(file, format=suffix))
 
 

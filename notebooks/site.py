@@ -53,6 +53,11 @@ def relinked(markdown):
     return re.sub(r"\]\(([^)#:]+)\)", target, markdown)
 
 
+def title(path):
+    """Return the first heading of a notebook."""
+    return re.match(r"# (.+)", read(path).cells[0].source)[1]
+
+
 def guide(path, folder):
     """Return a notebook as a page; what it drew goes into the folder."""
     blocks = []
@@ -90,5 +95,8 @@ def main(place=PLACE):
         docs = Path(folder) / "docs"
         docs.mkdir()
         written(docs)
-        build(load_config(str(SOURCES / "mkdocs.yml"), docs_dir=str(docs), site_dir=str(place), strict=True))
+        config = load_config(str(SOURCES / "mkdocs.yml"), docs_dir=str(docs), site_dir=str(place), strict=True)
+        (of_guide,) = [entry for entry in config.nav if "Guide" in entry]
+        of_guide["Guide"] = [{title(path): f"guide/{path.stem}.md"} for path in paths()]
+        build(config)
     print(f"the site is in {place}")

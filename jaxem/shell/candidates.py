@@ -25,13 +25,20 @@ class Candidate(NamedTuple):
     form: str  # of covariance; "" where a family has none
     num_components: int
     best: Fit
-    covariances: np.ndarray | None  # (k, d, d), whatever their form; of Student-t components the scales
     bic: float
     reached: int  # starts that converged within `same` nats of the best
     same: float
     statuses: dict[Status, int]  # how many starts ended how
     steps: np.ndarray  # (num_restarts,)
     own_parameters: int  # of each component alone
+
+    @property
+    def covariances(self) -> np.ndarray | None:
+        """Matrices (k, d, d), whatever their form; of Student-t components the scales; None of families that have none."""
+        if not self.form:
+            return None
+        mean, spread = self.best.params.components[:2]
+        return np.asarray(families.full_covariances(self.form, families.Gaussian(mean, spread)))
 
     @property
     def ended(self) -> int:
@@ -50,7 +57,6 @@ def candidate(kind: str, form: str, num_components: int, restarts: Restarts, tab
         form,
         num_components,
         best,
-        _covariances(form, best.params.components),
         bic(model, best, table.data, table.weights),
         num_reached(restarts),
         float(same_maximum(best.log_likelihood)),
@@ -63,13 +69,6 @@ def candidate(kind: str, form: str, num_components: int, restarts: Restarts, tab
 def centres(components: Any) -> np.ndarray:
     """Return the means, or of Student-t components the locations: (k, d)."""
     return np.asarray(components[0])
-
-
-def _covariances(form: str, components: Any) -> np.ndarray | None:
-    if not form:
-        return None
-    mean, spread = components[:2]
-    return np.asarray(families.full_covariances(form, families.Gaussian(mean, spread)))
 
 
 def _own_parameters(domain: PyTree, components: PyTree) -> int:

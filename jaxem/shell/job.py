@@ -50,5 +50,3 @@ def _check_plot(args: argparse.Namespace) -> None:
     check_target("--plot", args.plot, (".png", ".pdf", ".svg"))
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: pip install 'jaxem[plot]'.")
-    if args.family != "gaussian":
-        raise ValueError(f"--plot draws gaussian components only, so far; --family is {args.family}.")

@@ -148,14 +148,15 @@ def _components(chosen: Candidate, job: Job) -> list[str]:
     """Return a heading for each component, with its weight and what it has once, and a table of what it has by column."""
     components, weights = chosen.best.params.components, np.asarray(chosen.best.params.weights)
     found = {name: np.asarray(leaf) for name, leaf in components._asdict().items() if leaf is not None}
-    if chosen.covariances is None:
+    spreads = chosen.covariances
+    if spreads is None:
         own = {name: leaf for name, leaf in found.items() if leaf.ndim == 1}
         tables = _plain_tables({name: leaf for name, leaf in found.items() if leaf.ndim > 1}, components, job)
     else:
         (centre, means), (spread, _) = list(found.items())[:2]
         own = dict(list(found.items())[2:])
         names = job.table.names
-        tables = [_moments(m, s, names, (centre, spread)) for m, s in zip(means, chosen.covariances, strict=True)]
+        tables = [_moments(m, s, names, (centre, spread)) for m, s in zip(means, spreads, strict=True)]
     return [
         f"component {i + 1}, weight {weight:.4f}{''.join(f', {n} {leaf[i]:.4g}' for n, leaf in own.items())}\n"
         + "\n".join(_aligned(tables[i], left=(0,)))

@@ -31,12 +31,14 @@ def plain_steps(params, xs, num):
 
 
 def plain_smoother(x, mean, first, move, noise, load, scatter):
+    """Return log p, means, covariances and lags; by Joseph's form, as the shorter one falls apart after a diffuse start."""
     height, ahead, spread, known = 0.0, mean, first, []
     for row in x:
         total = load @ spread @ load.T + scatter
         left, gain = row - load @ ahead, np.linalg.solve(total, load @ spread).T
         height -= 0.5 * (left @ np.linalg.solve(total, left) + np.linalg.slogdet(total)[1] + len(row) * np.log(2 * np.pi))
-        here, left_over = ahead + gain @ left, spread - gain @ load @ spread
+        rest = np.eye(len(mean)) - gain @ load
+        here, left_over = ahead + gain @ left, rest @ spread @ rest.T + gain @ scatter @ gain.T
         known.append((here, left_over, ahead, spread))
         ahead, spread = move @ here, move @ left_over @ move.T + noise
     means, covariances, lags = [known[-1][0]], [known[-1][1]], []
@@ -124,3 +126,109 @@ def test_dimensions_and_names_that_make_no_model_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             jaxem.linear_gaussian(*arguments, **options)
+
+
+def trend_start(dtype):
+    """A local linear trend, diffuse: level and slope, of which only the covariances of noise are free."""
+    leaves = np.zeros(2), 1e6 * np.eye(2), [[1, 1], [0, 1]], np.diag([1.0, 0.1]), [[1, 0]], np.eye(1)
+    return LinearGaussian(*(np.asarray(leaf, dtype) for leaf in leaves))
+
+
+def level_and_slope(p):
+    return p.initial_mean, p.initial_covariance, p.transition, p.emission
+
+
+def test_a_diffuse_local_linear_trend_is_right_in_both_precisions():
+    """The M-step of the free blocks given the others is that of their residuals, by plain loops in double precision."""
+    rng = np.random.default_rng(5)
+    y = np.cumsum(np.cumsum(0.3 * rng.normal(size=80)) + rng.normal(size=80))[:, None] + 2 * rng.normal(size=(80, 1))
+    mean, first, move, noise, load, scatter = trend_start("float64")[:6]
+    heights = []
+    for _ in range(12):
+        height, m, c, g = plain_smoother(y, mean, first, move, noise, load, scatter)
+        heights.append(height)
+        past, across = (c[:-1] + m[:-1, :, None] * m[:-1, None]).sum(0), (g + m[1:, :, None] * m[:-1, None]).sum(0)
+        after = (c[1:] + m[1:, :, None] * m[1:, None]).sum(0)
+        noise = (after - move @ across.T - across @ move.T + move @ past @ move.T) / 79
+        noise = 0.5 * (noise + noise.T)
+        scatter = ((y - m @ load.T).T @ (y - m @ load.T) + load @ c.sum(0) @ load.T) / 80
+    for dtype, near in (("float64", 1e-8), ("float32", 1e-3)):
+        model, start = jaxem.freeze(jaxem.linear_gaussian(2, 1), trend_start(dtype), level_and_slope)
+        fit = jaxem.fit(model, start, jaxem.sequences(y.astype(dtype)), tol=-np.inf, max_steps=12)
+        np.testing.assert_allclose(fit.history[:12], heights, rtol=near if dtype == "float32" else 0, atol=near)
+        np.testing.assert_allclose(fit.params.transition_covariance, noise, rtol=near, atol=near)
+        np.testing.assert_allclose(fit.params.emission_covariance, scatter, rtol=near)
+
+
+@pytest.fixture(scope="module")
+def driven():
+    """A model with inputs, sequences with holes, and the joint distribution of the first one, by dense algebra."""
+    rng, one = np.random.default_rng(6), np.eye(2)
+    move, load = np.array([[0.8, 0.3], [-0.2, 0.7]]), np.array([[1.0, 0.2], [0.3, -1.0]])
+    params = LinearGaussian(
+        np.array([1.0, -1.0]), one, move, 0.5 * one + 0.1, load, one + 0.4, rng.normal(size=(2, 1)), rng.normal(size=(2, 1))
+    )
+    push, values = rng.normal(size=(2, 7, 1)), rng.normal(size=(2, 7, 2))
+    values[0, 1, 0] = values[0, 3] = values[1, 2, 1] = np.nan
+    data = jaxem.Sequences(families.Gated(push[:, :5], families.observed(values[:, :5])), np.array([5, 3]))
+    return jaxem.linear_gaussian(2, 2, inputs=1), params, data, push, joint_of(params, push[0])
+
+
+def joint_of(params, push):
+    """Return mean and covariance of all states and then all observations of one sequence, end to end."""
+    mean, first, move, noise, load, scatter, into, onto = (np.array(leaf) for leaf in params)
+    steps, s = len(push), mean.size
+    through = np.eye(steps * s) - np.kron(np.eye(steps, k=-1), move)
+    shocks = np.kron(np.diag(np.arange(steps) > 0), noise) + np.kron(np.diag(np.arange(steps) == 0), first)
+    drift = np.concatenate([mean, (push[1:] @ into.T).ravel()])
+    states, spread = np.linalg.solve(through, drift), np.linalg.solve(through, np.linalg.solve(through, shocks).T)
+    show = np.kron(np.eye(steps), load)
+    across = show @ spread
+    seen = across @ show.T + np.kron(np.eye(steps), scatter)
+    return np.concatenate([states, show @ states + (push @ onto.T).ravel()]), np.block([[spread, across.T], [across, seen]])
+
+
+def given_what_was_seen(joint, places, values):
+    """Return the mean and covariance of all, given values at some places."""
+    mean, spread = joint
+    gain = np.linalg.solve(spread[np.ix_(places, places)], spread[places]).T
+    return mean + gain @ (values - mean[places]), spread - gain @ spread[places]
+
+
+def test_filtering_forecasts_and_filled_holes_are_those_of_the_joint_distribution(driven):
+    model, params, data, push, joint = driven
+    seen = np.array(data.values.data.mask[0])
+    values = np.array(data.values.data.values[0])
+    for t in (0, 4):
+        places = 14 + np.flatnonzero(seen.ravel() & (np.arange(10) < 2 * t + 2))
+        mean, spread = given_what_was_seen(joint, places, values.ravel()[places - 14])
+        by_then = jaxem.filtering(model, params, data)
+        np.testing.assert_allclose(by_then.means[0, t], mean[2 * t : 2 * t + 2], atol=1e-10)
+        np.testing.assert_allclose(by_then.covariances[0, t], spread[2 * t : 2 * t + 2, 2 * t : 2 * t + 2], atol=1e-10)
+    ahead = jaxem.forecast(model, params, data, np.stack([push[0, 5:], push[1, 3:5]]))
+    np.testing.assert_allclose(ahead.states.mean[0].ravel(), mean[10:14], atol=1e-10)
+    np.testing.assert_allclose(ahead.observations.mean[0].ravel(), mean[24:], atol=1e-10)
+    np.testing.assert_allclose(ahead.observations.covariance[0, 1], spread[26:, 26:], atol=1e-10)
+    filled = jaxem.impute(model, params, data)
+    np.testing.assert_allclose(filled[0].ravel(), mean[14:24], atol=1e-10)
+    heights = jaxem.predictive_log_prob(model, params, data)
+    np.testing.assert_allclose(heights.sum(1), model.log_prob(params, data), atol=1e-10)
+    draws = np.stack([jaxem.impute(model, params, data, key=seed)[0].ravel() for seed in range(400)])[:, [2, 6, 7]]
+    holes = np.array([16, 20, 21])
+    error = np.sqrt(np.diag(spread)[holes] / 400)
+    assert (np.abs(draws.mean(0) - mean[holes]) < 5 * error).all()
+    np.testing.assert_allclose(np.cov(draws.T), spread[np.ix_(holes, holes)], atol=0.4)
+
+
+def test_draws_are_as_many_as_asked_for_and_keep_lengths_holes_and_inputs(driven):
+    model, params, data, _, _ = driven
+    drawn, states = model.sample(0, params, data)
+    assert states.shape == (2, 5, 2) and drawn.lengths.tolist() == [5, 3]
+    np.testing.assert_array_equal(drawn.values.data.mask[0], data.values.data.mask[0])
+    plain = jaxem.linear_gaussian(2, 2)
+    drawn, states = plain.sample(0, params._replace(transition_input=None, emission_input=None), (3, 4))
+    assert drawn.values.shape == (3, 4, 2) and states.shape == (3, 4, 2)
+    with pytest.raises(ValueError, match="like must be data where the model has inputs"):
+        model.sample(0, params, (3, 4))
+    with pytest.raises(ValueError, match=r"like must be a pair \(n, t\)"):
+        plain.sample(0, params._replace(transition_input=None, emission_input=None), 3)

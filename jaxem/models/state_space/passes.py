@@ -73,7 +73,7 @@ def smooth(made: Pass, parallel: bool | None = None) -> Smoothed:
 
 def expect(params: LinearGaussian, data: Series, weights: Array, parallel: bool | None = None) -> tuple[StateSpaceStats, Array]:
     """Return the statistics of the posterior, and the log-likelihood, summed over blocks of sequences."""
-    most = num_rows(data), BLOCKS * default_block_bytes()
+    most = num_rows(data), BLOCKS * default_block_bytes() if num_rows(data) > 1 else None
     if data.gaps is None and not in_parallel(parallel):
         return summed(expect_alike, *most)((params, shared(params, data)), data, weights)
     return summed(partial(expect_each, parallel=parallel), *most)(params, data, weights)
