@@ -84,6 +84,15 @@ def oakes(model: Model, chart: Chart, rows: Rows) -> Array:
     return _oakes(model, rows.block, chart, rows.data, rows.weights)
 
 
+def complete(model: Model, chart: Chart, rows: Rows) -> Array:
+    """Return what complete data would say, -∂²(F(Q, θ) + log_prior) for the Q of the chart's place, (q, q).
+
+    Dempster, Laird & Rubin (1977), §3. Raises ValueError for a model without `expected_log_joint`.
+    """
+    require(model, "expected_log_joint")
+    return _complete(model, rows.block, chart, rows.data, rows.weights)
+
+
 def squared_scores(model: Model, chart: Chart, rows: Rows) -> Array:
     """Return Σ_n w_n s_n s_nᵀ, s_n the slope (q,) of a row's log p, weights being frequencies."""
     return _squared_scores(model, rows.block, chart, rows.data, rows.weights)
@@ -215,6 +224,20 @@ def _louis(model: Model, block: int, chart: Chart, data: PyTree, weights: Array)
         return complete - (flat * counts.reshape(1, -1)) @ flat.T
 
     return _over_blocks(model, block, of_rows, chart, data, weights) + _of_prior(model, chart).information
+
+
+@partial(compiled, static_argnums=(0, 1))
+@in_full_precision
+def _complete(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
+    def of_rows(chart: Chart, data: PyTree, weights: Array) -> PyTree:
+        return model.e_step(params_at(model.constraints, chart, chart.place), data, weights)[0]
+
+    stats, expected = _over_blocks(model, block, of_rows, chart, data, weights), require(model, "expected_log_joint")
+
+    def joint(place: Array) -> Array:
+        return expected(params_at(model.constraints, chart, place), stats)
+
+    return _about(joint, chart.place, _all_coordinates(chart))[2] + _of_prior(model, chart).information
 
 
 @partial(compiled, static_argnums=(0, 1))

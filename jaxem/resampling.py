@@ -13,7 +13,7 @@ from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
-from jaxem.matching import assigned, has_shares, num_alike, overlap
+from jaxem.matching import assigned, num_alike, num_shares, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race
@@ -158,7 +158,7 @@ def _refits(
 def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return refits with components in the order of the fit's, where these may change places."""
     num = num_alike(model, params)
-    if num is None or num < 2 or not has_shares(model, params, data):
+    if num is None or num < 2 or num_shares(model, params, data) != num:
         return replicates
     orders = np.stack([assigned(one) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
     if (orders == np.arange(num)).all():
