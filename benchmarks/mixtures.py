@@ -102,7 +102,9 @@ def all_forms(name: str, x: np.ndarray, at_least: float, repeats: int, most: int
         return Beside(name, median, first, "mclust", found["failure"], at_least, "", {**record, "mclust": found})
     labels = np.array(found.pop("labels"), int).reshape(-1, x.shape[0])
     value = np.array([np.nan if v is None else v for v in found["value"]]).reshape(len(FORMS), most)
-    lower = [_from_labels(x, f, k, labels[f * most + k], reached[f, k], value[f, k]) for f, k in _lower(reached, value)]
+    lower = [
+        beside_its_labels(x, f, k, labels[f * most + k], reached[f, k], value[f, k]) for f, k in lower_cells(reached, value)
+    ]
     for cell in lower:
         print(f"  lower: {cell}", file=sys.stderr)
     better = int((reached > value + 0.01).sum())
@@ -115,11 +117,11 @@ def all_forms(name: str, x: np.ndarray, at_least: float, repeats: int, most: int
     )
 
 
-def _lower(reached: np.ndarray, value: np.ndarray) -> list[tuple[int, int]]:
+def lower_cells(reached: np.ndarray, value: np.ndarray) -> list[tuple[int, int]]:
     return [(int(f), int(k)) for f, k in zip(*np.nonzero(reached < value - 0.01), strict=True)]
 
 
-def _from_labels(x: np.ndarray, f: int, k: int, labels: np.ndarray, ours: float, theirs: float) -> dict[str, Any]:
+def beside_its_labels(x: np.ndarray, f: int, k: int, labels: np.ndarray, ours: float, theirs: float) -> dict[str, Any]:
     """Return a cell in which the peer's log-likelihood is higher, with what a fit from its own labels reaches."""
     model = jaxem.mixture(families.gaussian(FORMS[f]), k + 1)
     fit = jaxem.fit(model, from_responsibilities(model, x, np.eye(k + 1)[labels - 1]), x)

@@ -19,9 +19,12 @@ ESTIMATORS = (
     GaussianMixture(),
     GaussianMixture(allow_nan=True),
     GaussianMixture(2, covariance_type="diag"),
-    Mixture(families.gaussian("full")),
-    Mixture(families.gaussian("diag"), 2),
+    Mixture(families.gaussian("diag")),
+    Mixture(families.gaussian("diag"), 2, n_init=2),
 )
+WHERE_STARTS_DIFFER = {
+    "check_sample_weight_equivalence_on_dense_data": "it has rows in another order, among which other starts are drawn"
+}
 TESTS = "sklearn.mixture.tests.test_gaussian_mixture"
 PRIVATE = "a test of private names"
 REASONS = {
@@ -50,13 +53,14 @@ def check_all() -> bool:
     """Print how each estimator fares in `check_estimator`; tell whether all checks are passed."""
     sound = True
     for estimator in ESTIMATORS:
-        checks = check_estimator(estimator, on_fail=None, on_skip=None)
+        expected = WHERE_STARTS_DIFFER if estimator.n_components > 1 else {}
+        checks = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=expected)
         ends = [check["status"] for check in checks]
         counts = ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends)))
         print(f"check_estimator({estimator}): {counts}")
         for check in checks:
-            if check["status"] == "failed":
-                print(f"  {check['check_name']}: {check['exception']!r}")
+            if check["status"] in ("failed", "xfail"):
+                print(f"  {check['check_name']}: {expected.get(check['check_name']) or check['exception']!r}")
         sound &= "failed" not in ends
     return sound
 

@@ -83,7 +83,7 @@ from jaxem.stopping import Status as Status
 from jaxem.trees import Shared as Shared
 from jaxem.validation import cross_validate as cross_validate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "HMM",
     "Bootstrap",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxem.frames import as_frame, column, is_frame
 from jaxem.model import Family, Model
 from jaxem.trees import PyTree, dtype_of_weights
 
@@ -92,7 +93,8 @@ def as_floating(x: Any, name: str = "data") -> Array:
     """
     if is_traced(x):
         return x if _is_single_or_double(x) else x.astype(jnp.result_type(float))
-    columns = [str(column) for column in getattr(x, "columns", ())]
+    x = as_frame(x, name)
+    columns = [str(each) for each in x.columns] if is_frame(x) else []
     x = _as_array(x, name)
     if x.dtype.kind not in "biuf" and not jnp.issubdtype(x.dtype, jnp.floating):
         of = f" (columns {', '.join(columns)})" if columns else ""
@@ -118,7 +120,7 @@ def _is_list(node: object) -> bool:
 
 def as_arrays(data: PyTree, name: str = "data") -> PyTree:
     """Return data with each leaf, or list of numbers, as an array; a DataFrame stays one, for the sake of its names."""
-    return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "columns") else _as_array(leaf, name), data, is_leaf=_is_list)
+    return jax.tree.map(lambda leaf: as_frame(leaf, name) if is_frame(leaf) else _as_array(leaf, name), data, is_leaf=_is_list)
 
 
 def as_params(params: PyTree, dtype: Any = None) -> PyTree:
@@ -142,12 +144,15 @@ def as_mapping(data: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
     Raises ValueError that lists the names which are needed and those which are there.
     """
-    given = list(getattr(data, "columns", getattr(data, "_fields", data if isinstance(data, Mapping) else ())))
+    frame = as_frame(data) if is_frame(data) else None
+    given = list(frame.columns if frame is not None else getattr(data, "_fields", data if isinstance(data, Mapping) else ()))
     if not set(names) <= set(given):
         got = f"{', '.join(map(str, given))}" if given else f"{type(data).__name__} without names"
         raise ValueError(f"data needs {', '.join(names)}, as a dict of arrays, a record or a DataFrame; got {got}.")
     if isinstance(data, Mapping) and set(given) != set(names):
         raise ValueError(f"data has {', '.join(sorted(set(given) - set(names)))} beside {', '.join(names)}: leave that out.")
+    if frame is not None:
+        return {name: column(frame, name) for name in names}
     return {name: data[name] if not hasattr(data, "_fields") else getattr(data, name) for name in names}
 
 

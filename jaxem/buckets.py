@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxem.arrays import is_on_host, is_traced
+from jaxem.frames import has_rows_at_hand, is_frame, taken
 from jaxem.trees import PyTree, map_rows, num_rows, rows_of
 
 MOST_ROWS = 1 << 16  # above which compiling takes less than computing
@@ -49,8 +50,8 @@ def padded_size(count: int) -> int:
 def _extended(leaf: Any, size: int) -> Any:
     """Return a leaf with its first row again and again at its end; by NumPy, which compiles nothing."""
     count = len(leaf)
-    if hasattr(leaf, "iloc"):
-        return leaf.iloc[np.minimum(np.arange(size), count) % count]
+    if is_frame(leaf):
+        return taken(leaf, np.minimum(np.arange(size), count) % count)
     rows = np.asarray(leaf)
     longer = np.concatenate([rows, np.broadcast_to(rows[:1], (size - count, *rows.shape[1:]))])
     return _at_hand_as(leaf, longer)
@@ -66,7 +67,7 @@ def _at_hand_as(leaf: Any, rows: np.ndarray) -> Any:
 
 def _is_at_hand(leaf: Any) -> bool:
     """Tell whether a leaf can be copied by NumPy at no cost."""
-    return is_on_host(leaf) and (hasattr(leaf, "iloc") or not hasattr(leaf, "columns"))
+    return is_on_host(leaf) and (not is_frame(leaf) or has_rows_at_hand(leaf))
 
 
 def pad(data: PyTree, weights: Any = None) -> tuple[PyTree, Any]:

@@ -102,6 +102,13 @@ def _filter_slope(primals: Any, tangents: Any) -> Any:
     return jax.jvp(_forward_in_logs, primals, tangents)
 
 
+def carried(chain: Chain, stream: Stream, entering: Array) -> Array:
+    """Return what enters the stream behind this one: log p(z_t | x_1 … x_t) of its last step, (k,); without derivatives."""
+    forward = _forward_in_shares(chain, stream, entering)
+    given = chain, stream, entering
+    return _unless(forward.sound, jnp.log(forward.states[-1]), lambda given: _forward_in_logs(*given).log_states[-1], given)
+
+
 def _unless(sound: Array, quick: Any, exact: Callable[[Any], Any], operands: Any) -> Any:
     """Return `quick` where it is sound, else what is exact: by a loop of at most one turn, which lanes are spared too."""
 
@@ -127,12 +134,11 @@ def _forward_in_shares(chain: Chain, stream: Stream, entering: Array) -> _Shares
 
     def step(joint: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
         here, first = given
-        moved = joint @ with_total
-        joint = here * jnp.where(first, initial, moved[:-1] / positive(moved[-1]))
+        joint = here * jnp.where(first, 1, joint @ transition / positive(joint.sum()))
         return joint, joint
 
-    with_total = jnp.concatenate([transition, jnp.ones_like(transition[:, :1])], 1)
-    _, joint = lax.scan(step, jnp.exp(entering), (density, stream.first))
+    begun = density * jnp.where(stream.first[:, None], initial[None], 1)
+    _, joint = lax.scan(step, jnp.exp(entering), (begun, stream.first))
     total = joint.sum(1)
     states = joint / positive(total)[:, None]
     lost = (joint < jnp.finfo(states.dtype).tiny) & (log_density > -jnp.inf) & stream.there[:, None]

@@ -62,7 +62,7 @@ def names_of(params: PyTree) -> tuple[str, ...]:
     return tuple(names)
 
 
-def name_of(path: Any, place: tuple[int, ...]) -> str:
+def name_of(path: Any, place: tuple[Any, ...]) -> str:
     """Return the name of an entry at a place of an array at a path: components.mean[1, 0]."""
     name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
     return f"{name}[{', '.join(map(str, place))}]" if place else name

@@ -13,6 +13,7 @@ from jaxem.fitting import Fit, check_control
 from jaxem.model import Family, Model, PyTree, check_family
 from jaxem.models.mixture import mixture
 from jaxem.models.parts import num_components_of
+from jaxem.progress import advance, progress_of
 from jaxem.reports import aligned
 from jaxem.restarts import fit_restarts
 from jaxem.selection import search_counts
@@ -133,6 +134,7 @@ def select(
     tol: float = 1e-8,
     max_steps: int = 10_000,
     on_progress: Callable[[int], None] | None = None,
+    progress: bool = False,
 ) -> Selection:
     """Fit each candidate from many random starts, and choose one by a criterion.
 
@@ -141,7 +143,8 @@ def select(
     that are left out in turn (`cross_validate` with the same key, `num_folds` and at most 8 starts), larger where better.
     The best is the best of those that CONVERGED, else of those that are unfinished (MAX_STEPS, STALLED). A candidate that
     is DEGENERATE, NONFINITE or FAILED, as its fit or criterion raised ValueError, stays in the table and never wins.
-    `key`, `solver`, `tol` and `max_steps` are those of `fit_restarts`; `on_progress` is told how many candidates are done.
+    `key`, `solver`, `tol` and `max_steps` are those of `fit_restarts`; `on_progress` is told how many candidates are done,
+    and `progress` shows it on stderr.
 
     Raises ValueError for another criterion, for what are no candidates, as `fit_restarts` does, where all candidates fail,
     and under a trace.
@@ -183,10 +186,13 @@ def select(
         return float(heights.sum() if weights is None else heights @ np.asarray(check_weights(weights, len(heights))))
 
     tried: list[_Tried] = []
-    for found in _fitted(_checked(candidates), alone, together):
-        tried += [_judged(one, worth) for one in found]
-        if on_progress:
-            on_progress(len(tried))
+    candidates = _checked(candidates)
+    with progress_of("candidates", _number_of(candidates), progress):
+        for found in _fitted(candidates, alone, together):
+            tried += [_judged(one, worth) for one in found]
+            advance(len(found))
+            if on_progress:
+                on_progress(len(tried))
     return _selection(tried, criterion)
 
 
@@ -198,6 +204,12 @@ def _checked(candidates: Any) -> Mapping[str, Model] | Mixtures:
     for model in candidates.values():
         check_model(model)
     return candidates
+
+
+def _number_of(candidates: Mapping[str, Model] | Mixtures) -> int:
+    if isinstance(candidates, Mixtures):
+        return len(candidates.families) * len(candidates.num_components)
+    return len(candidates)
 
 
 def _fitted(
@@ -305,13 +317,14 @@ def _notes(selection: Selection) -> list[str]:
         counts[row["status"]] = counts.get(row["status"], 0) + 1
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.CONVERGED.name]
     notes = [f"not CONVERGED: {', '.join(others)}; what never wins stands in brackets"] if others else []
-    return [*notes, _line_on(selection.best)]
+    by_number = len({row["name"] for row in selection.table}) < len(selection.table)
+    return [*notes, _line_on(selection.best, by_number)]
 
 
-def _line_on(best: Chosen | None) -> str:
+def _line_on(best: Chosen | None, by_number: bool) -> str:
     if best is None:
         return "best: none, as no candidate ended sound"
     k, count = best.num_components, num_free_parameters(best.model, best.fit.params)
-    name = best.name if k is None else f"{best.name} with {k} component{'s'[: k != 1]}"
+    name = best.name if k is None or not by_number else f"{best.name} with {k} component{'s'[: k != 1]}"
     status = Status(int(best.fit.status)).name
     return f"best: {name}, {status}, log-likelihood {float(best.fit.log_likelihood):.2f}, {count} free parameters"

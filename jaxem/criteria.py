@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxem import constraints
 from jaxem.arrays import as_params
-from jaxem.boundary import check_model, check_weights, may_be_padded, ready_to_look
+from jaxem.boundary import check_model, check_structure, check_weights, may_be_padded, ready_to_look
 from jaxem.fitting import Fit, check_fit, observations
 from jaxem.model import Model, PyTree, require
 from jaxem.trees import dtype_of_weights, num_rows
@@ -29,6 +29,7 @@ def num_free_parameters(model: Model, params: PyTree) -> int:
     if model.num_free:
         return int(model.num_free(params))
     params = as_params(params, float)
+    check_structure(model.constraints, params)
     domains = constraints.broadcast(model.constraints, params)
     return sum(c.num_free(np.shape(x)) for c, x in zip(domains, jax.tree.leaves(params), strict=True))
 

@@ -1,6 +1,7 @@
 """Many data sets of one shape, each from many random starts, and the best of each."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ from jax import Array
 
 from jaxem.arrays import as_arrays, at_least_one, check_progress, is_traced, prepared
 from jaxem.blocks import by_default_in_blocks
-from jaxem.boundary import as_key, check_model, check_weights, ready, ready_to_learn
+from jaxem.boundary import LOOKED_AT_VALUES, as_key, check_model, check_weights, ready, ready_to_learn
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
+from jaxem.progress import advance, progress_of
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.restarts import default_num_lanes, have_reached, plan
 from jaxem.solvers import Solver, squarem
@@ -69,13 +71,15 @@ def fit_each(
     max_steps: int = 10_000,
     num_lanes: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    progress: bool = False,
 ) -> Each:
     """Fit `model` to each of many data sets, of m × n rows: what `fit_restarts` gives for each, without a loop over them.
 
     data: a pytree of arrays with leading axes (m, n); weights (m, n), None for one each. Rows of weight zero are absent,
     whatever stands in them, NaN too, so data sets may differ in size. Data set i is searched with `jax.random.split(key, m)[i]`
     as `fit_restarts` does, whose other arguments these are. Data sets are taken in blocks, so that memory beyond the data,
-    their weights and what is returned does not grow with m; `on_progress` is told after each block how many are done.
+    their weights and what is returned does not grow with m; `on_progress` is told after each block how many are done,
+    and `progress` shows it on stderr.
 
     Raises ValueError as `fit_restarts` does. A data set from which nothing can be learnt ends NONFINITE or DEGENERATE.
 
@@ -100,14 +104,16 @@ def fit_each(
     size = sets_in_a_block(num_sets, num_rows)
     course = course._replace(num_lanes=min(lanes, size * num_restarts))
     keys, run, found = jax.random.split(key, num_sets), by_default_in_blocks(model, first), []
-    for done in range(0, num_sets, size):
-        start = min(done, num_sets - size)  # the last block slides back, to be of the same shape
-        some = slice(start, start + size)
-        block = jax.tree.map(lambda leaf, some=some: leaf[some], (data, weights))
-        ends = _search_each(run, solver, course, num_restarts, keys[some], *block, tol)
-        found.append(jax.tree.map(lambda leaf, new=done - start: np.asarray(leaf)[new:], ends))
-        if on_progress:
-            on_progress(start + size)
+    with progress_of("data sets", num_sets, progress):
+        for done in range(0, num_sets, size):
+            start = min(done, num_sets - size)  # the last block slides back, to be of the same shape
+            some = slice(start, start + size)
+            block = jax.tree.map(lambda leaf, some=some: leaf[some], (data, weights))
+            ends = _search_each(run, solver, course, num_restarts, keys[some], *block, tol)
+            found.append(jax.tree.map(lambda leaf, new=done - start: np.asarray(leaf)[new:], ends))
+            advance(start + size - done)
+            if on_progress:
+                on_progress(start + size)
     return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *found)
 
 
@@ -146,7 +152,9 @@ def sets_in_a_block(num_sets: int, num_rows: int) -> int:
 def _refuse_illegal(model: Model, data: PyTree, weights: np.ndarray) -> None:
     """Raise ValueError for values that no data set may have: rows of all of them are looked at as those of one."""
     rows, given = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (data, weights))
-    prepared(model, rows, jnp.asarray(given) if given.any() else None)
+    looked_at = prepared(model, rows, jnp.asarray(given) if given.any() else None)
+    with suppress(*LOOKED_AT_VALUES):
+        jax.eval_shape(require(model, "init"), jax.random.key(0), looked_at, jnp.asarray(given))
 
 
 @partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[3] * given[6].size)

@@ -18,7 +18,7 @@ from jaxem.boundary import check_data, check_params
 from jaxem.charts import Chart, always_zero, chart_about, entries_of, names_of, on_bounds
 from jaxem.constraints import Constraint, each
 from jaxem.fitting import Fit, check_fit
-from jaxem.information import Curvature, Rows, curvature, log_likelihood, rows_of_fit, widest
+from jaxem.information import Curvature, Rows, curvature, log_likelihood, rows_of_fit, sloped, widest
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status
 
@@ -35,10 +35,12 @@ class Face(NamedTuple):
     boundary: tuple[str, ...]
 
 
-def examined(model: Model, fit: Fit, data: PyTree, weights: Any, who: str, padded: bool = True) -> tuple[Face, Rows, Any]:
+def examined(
+    model: Model, fit: Fit, data: PyTree, weights: Any, who: str, padded: bool = True, most: int | None = None
+) -> tuple[Face, Rows, Any]:
     """Return the active face at a fit, its rows and their dtype; raise ValueError as drivers do, and under a trace.
 
-    `padded` by absent rows, where the model may be.
+    `padded` by absent rows, where the model may be. Of more than `most` coordinates there is no information but by products.
     """
     params = check_fit(fit).params
     if is_traced(params, data, weights):
@@ -46,13 +48,13 @@ def examined(model: Model, fit: Fit, data: PyTree, weights: Any, who: str, padde
     data, weights = check_data(model, data, weights, padded)
     params = widest(check_params(model, params, data, weights))
     rows = rows_of_fit(model, data, weights)
-    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE)), rows, weights.dtype
+    return face_of(model, params, rows, bool(fit.status == Status.DEGENERATE), most), rows, weights.dtype
 
 
-def face_of(model: Model, params: PyTree, rows: Rows, floored: bool = False) -> Face:
+def face_of(model: Model, params: PyTree, rows: Rows, floored: bool = False, most: int | None = None) -> Face:
     """Return the active face at params, which a floor holds or not; values are looked at."""
     held = jax.tree.map(np.logical_or, on_bounds(model.constraints, params), _within_reach(model, params, rows))
-    chart, curved = _about(model, params, held, rows)
+    chart, curved = _about(model, params, held, rows, None if floored else most)
     if floored:
         held = jax.tree.map(np.logical_or, held, entries_of(model.constraints, chart, _pushed(curved)))
         chart, curved = _about(model, params, held, rows)
@@ -66,20 +68,25 @@ def named(params: PyTree, marked: PyTree) -> tuple[str, ...]:
     return tuple(name for name, mark in zip(names_of(params), marks, strict=True) if mark)
 
 
-def _about(model: Model, params: PyTree, held: PyTree, rows: Rows) -> tuple[Chart, Curvature]:
+def _about(model: Model, params: PyTree, held: PyTree, rows: Rows, most: int | None = None) -> tuple[Chart, Curvature]:
     """Return the chart and the curvature, where zeros have none with them lifted off zero by the least that can be squared.
 
     Raises ValueError where there is none at all.
     """
     chart = chart_about(model.constraints, params, held)
-    curved = curvature(model, chart, rows)
-    if np.isfinite(np.asarray(curved.information)).all():
+    look = curvature if most is None or chart.place.size <= most else sloped
+    curved = look(model, chart, rows)
+    if _is_finite(curved):
         return chart, curved
     chart = chart._replace(params=jax.tree.map(_lifted, params, held))
-    curved = curvature(model, chart, rows)
-    if not np.isfinite(np.asarray(curved.information)).all():
+    curved = look(model, chart, rows)
+    if not _is_finite(curved):
         raise ValueError("fit has params where the log-likelihood has no second derivatives: they are not finite.")
     return chart, curved
+
+
+def _is_finite(curved: Curvature) -> bool:
+    return bool(np.isfinite(np.asarray(curved.slope if curved.information is None else curved.information)).all())
 
 
 def _lifted(x: Array, held: np.ndarray) -> Array:

@@ -1,5 +1,6 @@
 """What a structure over time says of states and of what comes next: the best path, what was known by then, forecasts."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,24 +8,32 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.arrays import as_params, at_least_one
+from jaxem.arrays import as_floating, as_params, at_least_one
 from jaxem.boundary import check_model, check_structure, ready_to_look
 from jaxem.buckets import cut
 from jaxem.chains import Chain, Filtered, alone, best_path, filtered
+from jaxem.families.gaussian import Gaussian
 from jaxem.model import Model, PyTree
 from jaxem.models.hmm import HMM, HMMPosterior, chain_of, of_states
+from jaxem.models.linear_gaussian import of_state_space
 from jaxem.models.mixture import Mixture
 from jaxem.models.parts import built
+from jaxem.models.state_space import outlook
+from jaxem.models.state_space.records import StateSpacePosterior
+from jaxem.models.state_space.series import Series
 from jaxem.models.steps import Steps, over_rows, there
 from jaxem.numerics import in_full_precision
 from jaxem.trees import dtype_of_weights
+
+Kinds = tuple[tuple[Callable[..., Model], ...], str]
+EITHER: Kinds = (of_states, of_state_space), "hmm(family, k) or linear_gaussian(s, o)"
 
 
 class Forecast(NamedTuple):
     """What is to be expected of each sequence after its end.
 
-    states        (n, steps, k) p(z_T+h = j | x)
-    observations  the distribution of what will be seen: a Mixture of weights (n, steps, k)
+    states        (n, steps, k) p(z_T+h = j | x); of a state space model their Gaussian, mean (n, steps, s) and covariance
+    observations  the distribution of what will be seen: a Mixture of weights (n, steps, k); or a Gaussian of (n, steps, o)
 
     >>> import numpy as np, jaxem
     >>> params = jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], jaxem.families.Poisson([1.0, 8.0]))
@@ -54,10 +63,10 @@ def viterbi(model: Model, params: PyTree, data: PyTree) -> tuple[Array, Array]:
     return cut(_paths(model, params, data), count)
 
 
-def filtering(model: Model, params: PyTree, data: PyTree) -> HMMPosterior:
-    """Return what is known of each state by its time, p(z_t = j | x_1 … x_t), as a posterior without transitions.
+def filtering(model: Model, params: PyTree, data: PyTree) -> HMMPosterior | StateSpacePosterior:
+    """Return what is known of each state by its time, p(z_t | x_1 … x_t), as a posterior without transitions or lags.
 
-    Raises ValueError for a model that was not built by `hmm`, and for what its data may not be.
+    Raises ValueError for a model that was not built by `hmm` or `linear_gaussian`, and for what its data may not be.
 
     >>> import numpy as np, jaxem
     >>> params = jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], jaxem.families.Poisson([1.0, 8.0]))
@@ -67,14 +76,16 @@ def filtering(model: Model, params: PyTree, data: PyTree) -> HMMPosterior:
       [0.95 0.05]
       [0.   1.  ]]]
     """
-    model, params, data, count = _at_the_door(model, params, data, "filtering")
+    model, params, data, count = _at_the_door(model, params, data, "filtering", EITHER)
+    if _is_state_space(model):
+        return cut(outlook.known(params, data)[0], count)
     return HMMPosterior(cut(_known(model, params, data).log_states, count), None)
 
 
 def predictive_log_prob(model: Model, params: PyTree, data: PyTree) -> Array:
     """Return log p(x_t | x_1 … x_t-1) of each step, (n, t), in nats: how well each is foretold; zero beyond a length.
 
-    Raises ValueError for a model that was not built by `hmm`, and for what its data may not be.
+    Raises ValueError for a model that was not built by `hmm` or `linear_gaussian`, and for what its data may not be.
 
     >>> import numpy as np, jaxem
     >>> params = jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], jaxem.families.Poisson([1.0, 8.0]))
@@ -83,15 +94,18 @@ def predictive_log_prob(model: Model, params: PyTree, data: PyTree) -> Array:
     [[-1.69 -1.11 -4.38]
      [-1.69  0.    0.  ]]
     """
-    model, params, data, count = _at_the_door(model, params, data, "predictive_log_prob")
+    model, params, data, count = _at_the_door(model, params, data, "predictive_log_prob", EITHER)
+    if _is_state_space(model):
+        return cut(outlook.known(params, data)[1], count)
     return cut(_known(model, params, data).log_prob, count)
 
 
-def forecast(model: Model, params: PyTree, data: PyTree, steps: int) -> Forecast:
+def forecast(model: Model, params: PyTree, data: PyTree, steps: Any) -> Forecast:
     """Return what is to be expected 1 to `steps` steps after the end of each sequence.
 
-    p(z_T+h | x) = p(z_T | x) Aʰ. Raises ValueError for a model that was not built by `hmm`, or with a gate, whose covariates
-    to come are not known; and for fewer than one step.
+    p(z_T+h | x) = p(z_T | x) Aʰ; of a state space model Gaussians, and where it has inputs, `steps` are those to come,
+    (n, steps, q). Raises ValueError for a model that was not built by `hmm` or `linear_gaussian`, or with a gate, whose
+    covariates to come are not known; and for fewer than one step.
 
     >>> import numpy as np, jaxem
     >>> params = jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], jaxem.families.Poisson([1.0, 8.0]))
@@ -100,17 +114,37 @@ def forecast(model: Model, params: PyTree, data: PyTree, steps: int) -> Forecast
     [[[0.2  0.8 ]
       [0.34 0.66]]]
     """
+    model, params, data, count = _at_the_door(model, params, data, "forecast", EITHER)
+    if _is_state_space(model):
+        states, seen = cut(outlook.ahead(params, data, *_to_come(data, steps, count)), count)
+        return Forecast(Gaussian(*states), Gaussian(*seen))
     steps = at_least_one("steps", steps)
-    model, params, data, count = _at_the_door(model, params, data, "forecast")
     if model.parts is not None and model.parts[1][2] is not None:
         raise ValueError("forecast needs a model without a gate, whose covariates to come are not known.")
     states = cut(_ahead(model, params, data, steps), count)
     return Forecast(states, Mixture(states, params.components))
 
 
-def _at_the_door(model: Model, params: PyTree, data: PyTree, who: str) -> tuple[Model, HMM, Steps, int]:
+def _is_state_space(model: Model) -> bool:
+    return model.parts is not None and model.parts[0] is of_state_space
+
+
+def _to_come(data: Series, steps: Any, count: int) -> tuple[int, Array | None]:
+    """Return how many steps are to come, and the inputs that they have; ValueError for others than the model has."""
+    if data.inputs is None:
+        return at_least_one("steps", steps), None
+    inputs, (rows, _, width) = as_floating(steps, "steps"), data.inputs.shape
+    if inputs.ndim != 3 or inputs.shape[0] != count or inputs.shape[2] != width or not inputs.shape[1]:
+        raise ValueError(f"steps must be inputs to come, ({count}, steps, {width}), where the model has some, got {steps!r}.")
+    padded = jnp.pad(inputs.astype(data.inputs.dtype), [(0, rows - count), (0, 0), (0, 0)])
+    return inputs.shape[1], padded
+
+
+def _at_the_door(
+    model: Model, params: PyTree, data: PyTree, who: str, kinds: Kinds = ((of_states,), "hmm(family, k)")
+) -> tuple[Model, Any, Any, int]:
     check_model(model)
-    model, params = built(model, as_params(params), who, (of_states,), "hmm(family, k)")
+    model, params = built(model, as_params(params), who, *kinds)
     check_structure(model.constraints, params)
     data, count = ready_to_look(model.prepare, data, padded=True)
     return model, as_params(params, dtype_of_weights(data)), data, count

@@ -41,7 +41,8 @@ def freeze(model: Model, params: PyTree, where: Callable[[PyTree], PyTree]) -> t
     Components are told apart by what is held, so that an order of them means something: it is kept.
 
     A model with a `num_free` of its own, because directions in some leaves change nothing, loses the entries that are held;
-    where those leaves themselves are held, `frozen._replace(num_free=…)` says how many are left.
+    where those leaves themselves are held, a state space model counts which directions are left, and of others
+    `frozen._replace(num_free=…)` says it.
 
     Equal weights: params with weights 1/k, and `lambda p: p.weights`. Part of a leaf is held by `reparametrize`.
     Raises ValueError where `where` points at nothing, at everything, or at what is no leaf of `params`, for params outside

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxem.charts import Chart, jacobian, unitless
 from jaxem.fitting import observations
-from jaxem.information import Curvature, Rows, complete, curvature
+from jaxem.information import Curvature, Rows, complete_information, curvature
 from jaxem.model import Model
 
 SHARP = 1e-3  # curvature above which Newton's step is to be trusted
@@ -82,7 +82,7 @@ def units_at(model: Model, chart: Chart, curved: Curvature, rows: Rows) -> Units
     count = np.where(unitless(model.constraints, chart), float(observations(model, rows.data, rows.weights)), 0)
     eps = float(np.finfo(np.asarray(curved.value).dtype).eps)
     if model.expected_log_joint is not None:
-        units = _of_complete(np.asarray(complete(model, chart, rows), float), count, eps)
+        units = _of_complete(np.asarray(complete_information(model, chart, rows), float), count, eps)
         if units is not None:
             return units
     scale, noise = _scales(np.diag(np.asarray(curved.information, float)), count, eps)
@@ -118,6 +118,11 @@ def spectrum(information: Any, units: Units) -> Spectrum:
     return Spectrum(sizes, vectors, np.maximum(units.eps**0.6 if units.missing else 0, rounding))
 
 
+def least_size(sizes: np.ndarray) -> float:
+    """Return the eigenvalue below which it may be rounding of zero."""
+    return float(np.finfo(sizes.dtype).eps ** 0.6 * sizes.max(initial=1))
+
+
 def settled(model: Model, chart: Chart, curved: Curvature, rows: Rows, units: Units) -> Curvature:
     """Return the curvature at the stationary point beside a place that is near it.
 
@@ -145,6 +150,12 @@ def inverse_of(information: Any, told: Told) -> np.ndarray:
 
 def loses(slopes: np.ndarray, units: Units, at: Spectrum, silent: np.ndarray) -> np.ndarray:
     """Tell which parameters, of slopes (p, q) along coordinates, move in silent directions or in empty ones."""
-    scaled, none = slopes / units.scale, units.eps**0.6  # the square of a share that may be rounding
+    scaled = slopes / units.scale
     along, empty = (scaled @ at.vectors) ** 2, (scaled @ units.empty) ** 2
-    return (along[:, silent].sum(1) > none * along.sum(1)) | (empty.sum(1) > none * (scaled**2).sum(1))
+    some = counts(along[:, silent].sum(1), along.sum(1), units.eps)
+    return some | counts(empty.sum(1), (scaled**2).sum(1), units.eps)
+
+
+def counts(part: np.ndarray, whole: np.ndarray, eps: float) -> np.ndarray:
+    """Tell which squares of shares of a parameter are more than rounding of none."""
+    return part > eps**0.6 * whole

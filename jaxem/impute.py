@@ -16,7 +16,9 @@ from jaxem.families.grouped import Grouped
 from jaxem.families.labelled import Labelled
 from jaxem.families.observed import Observed, by_name, split, without_holes
 from jaxem.model import Family, Model, PyTree, require
-from jaxem.models.parts import family_of
+from jaxem.models.linear_gaussian import of_state_space
+from jaxem.models.parts import built, family_of, kind_of
+from jaxem.models.state_space import outlook
 from jaxem.numerics import in_full_precision
 from jaxem.programs import compiled
 from jaxem.trees import Gated, dtype_of_weights
@@ -26,10 +28,10 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     """Return data with each hole filled by its conditional mean, E[x_m | x_o, θ]; or, given a key, a draw from p(x_m | x_o, θ).
 
     data: as `fit` takes them, with `families.Observed` parts; what comes back is an array like the values, of a product a
-    dict of them, of `Trials` the successes, without labels and covariates. Draws of one row are made together, from one
-    component: for multiple imputation (Rubin 1987) call with several keys.
-    Raises ValueError for a model that is no mixture or single family, for a family whose data can have no holes, and for holes
-    in the numbers of trials.
+    dict of them, of `Trials` the successes, of `Sequences` (n, t, o), without labels and covariates. Draws of one row are made
+    together, from one component: for multiple imputation (Rubin 1987) call with several keys.
+    Raises ValueError for a model that is no mixture, single family or `linear_gaussian`, for a family whose data can have no
+    holes, and for holes in the numbers of trials.
 
     >>> import numpy as np, jaxem
     >>> x = jaxem.families.observed([[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, np.nan]])
@@ -40,6 +42,8 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     """
     check_model(model)
     data = as_arrays(data)
+    if kind_of(model) is of_state_space:
+        return _of_sequences(model, params, data, key)
     x, posterior = ready(model.prepare, data), require(model, "posterior")(params, data)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype_of_weights(x)), as_params(params))
     family, components, gate = family_of(model, params, "impute")
@@ -59,6 +63,15 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
 def _completed(family: Family, components: PyTree, rows: PyTree) -> PyTree:
     complete = require(family, "complete")
     return row_by_row(lambda theta, block: complete(theta, *block), default_block_size())(components, rows)
+
+
+def _of_sequences(model: Model, params: PyTree, data: PyTree, key: Any) -> Array:
+    inner, params = built(model, as_params(params), "impute", (of_state_space,))
+    x = ready(inner.prepare, data)
+    params = jax.tree.map(lambda leaf: leaf.astype(x.values.dtype), params)
+    filled = outlook.completed(params, x, None if key is None else as_key(key))
+    values = data.values.data if isinstance(data.values, Gated) else data.values
+    return _merged(values, filled)
 
 
 def _merged(given: PyTree, filled: PyTree) -> PyTree:

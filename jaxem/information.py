@@ -25,11 +25,14 @@ FEW = 512  # rows that are one block without a look at what they need
 
 
 class Curvature(NamedTuple):
-    """A function about a place: its value, its slope (q,), and the information (q, q), minus its second derivatives."""
+    """A function about a place: its value, its slope (q,), and the information (q, q), minus its second derivatives.
+
+    The information is None where only products with it are taken.
+    """
 
     value: Array
     slope: Array
-    information: Array
+    information: Any
 
 
 class Rows(NamedTuple):
@@ -62,6 +65,26 @@ def curvature(model: Model, chart: Chart, rows: Rows) -> Curvature:
     return _curvature(model, rows.block, chart, rows.data, rows.weights)
 
 
+def sloped(model: Model, chart: Chart, rows: Rows) -> Curvature:
+    """Return what `curvature` does without the information, None: one pass back over the rows."""
+    value, slope = _sloped(model, rows.block, chart, rows.data, rows.weights)
+    return Curvature(value, slope, None)
+
+
+def product(model: Model, chart: Chart, rows: Rows, direction: Array) -> Array:
+    """Return the information times a direction (q,)."""
+    return _product(model, rows.block, chart, rows.data, rows.weights, direction)
+
+
+def complete_information(model: Model, chart: Chart, rows: Rows) -> Array:
+    """Return minus the second derivatives of E_Q[log p(x, z | θ)] + log_prior, Q the posterior: (q, q), in one pass over rows.
+
+    Raises ValueError for a model without `expected_log_joint`.
+    """
+    require(model, "expected_log_joint")
+    return _complete(model, rows.block, chart, rows.data, rows.weights)
+
+
 def louis(model: Model, chart: Chart, rows: Rows) -> Array:
     """Return complete less missing information, Σ_n w_n (E[-∂² log p(x, z)] - Cov[∂ log p(x, z)]) under the posterior.
 
@@ -82,15 +105,6 @@ def oakes(model: Model, chart: Chart, rows: Rows) -> Array:
     """
     require(model, "expected_log_joint")
     return _oakes(model, rows.block, chart, rows.data, rows.weights)
-
-
-def complete(model: Model, chart: Chart, rows: Rows) -> Array:
-    """Return what complete data would say, -∂²(F(Q, θ) + log_prior) for the Q of the chart's place, (q, q).
-
-    Dempster, Laird & Rubin (1977), §3. Raises ValueError for a model without `expected_log_joint`.
-    """
-    require(model, "expected_log_joint")
-    return _complete(model, rows.block, chart, rows.data, rows.weights)
 
 
 def squared_scores(model: Model, chart: Chart, rows: Rows) -> Array:
@@ -163,6 +177,46 @@ def _curvature(model: Model, block: int, chart: Chart, data: PyTree, weights: Ar
     return jax.tree.map(jnp.add, of_data, _of_prior(model, chart))
 
 
+def _with_prior(model: Model, chart: Chart) -> Callable[[Array], Array]:
+    prior = model.log_prior
+    return lambda place: prior(params_at(model.constraints, chart, place)) if prior else jnp.zeros((), place.dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@in_full_precision
+def _sloped(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> tuple[Array, Array]:
+    def of_rows(chart: Chart, data: PyTree, weights: Array) -> tuple[Array, Array]:
+        return jax.value_and_grad(_height(model, chart, data, weights))(chart.place)
+
+    of_data = _over_blocks(model, block, of_rows, chart, data, weights)
+    return jax.tree.map(jnp.add, of_data, jax.value_and_grad(_with_prior(model, chart))(chart.place))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@in_full_precision
+def _product(model: Model, block: int, chart: Chart, data: PyTree, weights: Array, direction: Array) -> Array:
+    def along(function: Callable[[Array], Array]) -> Array:
+        return -jax.jvp(jax.grad(function), (chart.place,), (direction,))[1]
+
+    def of_rows(chart: Chart, data: PyTree, weights: Array) -> Array:
+        return along(_height(model, chart, data, weights))
+
+    return _over_blocks(model, block, of_rows, chart, data, weights) + along(_with_prior(model, chart))
+
+
+@partial(compiled, static_argnums=(0, 1))
+@in_full_precision
+def _complete(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
+    def of_rows(chart: Chart, data: PyTree, weights: Array) -> PyTree:
+        return model.e_step(params_at(model.constraints, chart, chart.place), data, weights)[0]
+
+    stats, expected = _over_blocks(model, block, of_rows, chart, data, weights), require(model, "expected_log_joint")
+    of_data = _about(
+        lambda place: expected(params_at(model.constraints, chart, place), stats), chart.place, _all_coordinates(chart)
+    )
+    return of_data[2] + _of_prior(model, chart).information
+
+
 def _log_prob_of_rows(model: Model, chart: Chart, data: PyTree, like: Array) -> Callable[[Array], Array]:
     """Return place ↦ log p of each row (n,): what the log-likelihood, linear in the weights, says of each of them."""
 
@@ -224,20 +278,6 @@ def _louis(model: Model, block: int, chart: Chart, data: PyTree, weights: Array)
         return complete - (flat * counts.reshape(1, -1)) @ flat.T
 
     return _over_blocks(model, block, of_rows, chart, data, weights) + _of_prior(model, chart).information
-
-
-@partial(compiled, static_argnums=(0, 1))
-@in_full_precision
-def _complete(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
-    def of_rows(chart: Chart, data: PyTree, weights: Array) -> PyTree:
-        return model.e_step(params_at(model.constraints, chart, chart.place), data, weights)[0]
-
-    stats, expected = _over_blocks(model, block, of_rows, chart, data, weights), require(model, "expected_log_joint")
-
-    def joint(place: Array) -> Array:
-        return expected(params_at(model.constraints, chart, place), stats)
-
-    return _about(joint, chart.place, _all_coordinates(chart))[2] + _of_prior(model, chart).information
 
 
 @partial(compiled, static_argnums=(0, 1))

@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, ready_to_learn
+from jaxem.criteria import num_free_parameters
 from jaxem.each import sets_in_a_block
 from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
@@ -74,8 +75,9 @@ def likelihood_ratio_test(
     `on_progress` is told how many data sets are done.
     McLachlan (1987); McLachlan & Peel (2000), §6.4.
 
-    Raises ValueError as `fit_restarts` does, for a smaller model without `sample`, for weights that are no whole numbers,
-    where the best fit of either to the data is DEGENERATE or NONFINITE, and under a trace.
+    Raises ValueError as `fit_restarts` does, for a smaller model without `sample`, or with more free parameters than the
+    larger, for weights that are no whole numbers, where the best fit of either to the data is DEGENERATE or NONFINITE, and
+    under a trace.
 
     >>> import numpy as np, jaxem
     >>> small, large = (jaxem.mixture(jaxem.families.poisson(), k) for k in (1, 2))
@@ -105,6 +107,9 @@ def likelihood_ratio_test(
         return _sound(_fitted(model, solver, num_restarts, max_steps, start, key, sets, tol))
 
     small, large = best("model_small", model_small), best("model_large", model_large)
+    free = num_free_parameters(model_small, small.params), num_free_parameters(model_large, large.params)
+    if free[0] > free[1]:
+        raise ValueError(f"model_small has {free[0]} free parameters and model_large {free[1]}: mind the order of the models.")
     statistic, replicates = 2 * float(large.log_likelihood - small.log_likelihood), []
     size = sets_in_a_block(num_samples, num_rows(like))
     for done in range(0, num_samples, size):

@@ -11,12 +11,20 @@ from jax import Array
 from optax.assignment import hungarian_algorithm
 
 from jaxem import components
-from jaxem.arrays import as_floating, as_params
+from jaxem.arrays import as_floating, as_params, is_traced
 from jaxem.blocks import default_block_size, summed
 from jaxem.boundary import check_data, check_model, check_params
+from jaxem.families.union import counts_of_kinds
 from jaxem.model import Model, PyTree, require
+from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
 from jaxem.programs import compiled
+
+UNDECLARED = (
+    "model.constraints must declare which arrays have a place for each component, got None: pass constraints=, such as "
+    "constraints.real for an array (k,) and constraints.told_apart(constraints.real) for one that all share."
+)
+MEANT = "the order of this model's components means something: they are told apart, or of several kinds."
 
 
 def sort_components(model: Model, params: PyTree, by: Callable[[PyTree], Any] | Any = None) -> PyTree:
@@ -38,6 +46,8 @@ def sort_components(model: Model, params: PyTree, by: Callable[[PyTree], Any] | 
     if by is None:
         by = lambda p: -jnp.asarray(getattr(p, "weights", jnp.nan))  # noqa: E731
     keys = as_floating(by(params) if callable(by) else by, "by")
+    if keys.shape == (num,) and not is_traced(keys) and np.isnan(np.asarray(keys)).any():
+        raise ValueError(f"by has NaN, needs numbers that have an order, got {np.asarray(keys)}.")
     if keys.shape != (num,):
         raise ValueError(f"by must give one number for each of the {num} components, (k,), got shape {keys.shape}.")
     return components.order(model.constraints, params, keys)
@@ -46,7 +56,8 @@ def sort_components(model: Model, params: PyTree, by: Callable[[PyTree], Any] | 
 def match_components(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Any = None) -> PyTree:
     """Return params b with components in the order of those of a which they share the most rows with.
 
-    The one-to-one assignment maximizes Σ_n w_n Σ_k r_nk(a) r_nk(b) of responsibilities for the data.
+    The one-to-one assignment maximizes Σ_n w_n Σ_k r_nk(a) r_nk(b) of responsibilities for the data; those of a union take
+    places of their own kind.
     Raises ValueError for a model without a posterior (n, k), where components are told apart, and as `fit` does.
 
     >>> import jaxem
@@ -59,26 +70,52 @@ def match_components(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: 
     check_model(model)
     data, weights = check_data(model, data, weights)
     a, b = (check_params(model, theta, data, weights) for theta in (a, b))
-    num = _num_alike(model, a)
+    kinds = kinds_of(model, a)
+    if kinds is None:
+        raise ValueError(_why_not(model))
+    num = sum(map(len, kinds))
     if num_shares(model, a, data) != num:
         raise ValueError(
             f"match_components needs a model whose posterior is responsibilities (n, {num}), a column for each of the {num} "
             "components that params have by model.constraints, which this has not."
         )
-    order = assigned(np.asarray(overlap(model, a, b, data, weights)))
-    return components.take(model.constraints, b, jnp.asarray(order)) if num > 1 else b
+    return in_order(model, kinds, b, jnp.asarray(assigned(np.asarray(overlap(model, a, b, data, weights)), kinds)))
 
 
 def _num_alike(model: Model, params: PyTree) -> int:
     num = num_alike(model, params)
-    if num is None and model.constraints is None:
-        raise ValueError(
-            "model.constraints must declare which arrays have a place for each component, got None: pass constraints=, such as "
-            "constraints.real for an array (k,) and constraints.told_apart(constraints.real) for one that all share."
-        )
     if num is None:
-        raise ValueError("the order of this model's components means something: they are told apart, or of several kinds.")
+        raise ValueError(_why_not(model))
     return num
+
+
+def _why_not(model: Model) -> str:
+    return UNDECLARED if model.constraints is None else MEANT
+
+
+def kinds_of(model: Model, params: PyTree) -> list[np.ndarray] | None:
+    """Return the places of components that may change them with each other, kind by kind; None where order means something."""
+    num = num_alike(model, params)
+    if num is not None:
+        return [np.arange(num)]
+    try:
+        family, _, _ = family_of(model, params, "matching")
+    except ValueError:
+        return None
+    counts = counts_of_kinds(family)
+    if counts is None or model.whole is not None or not model.constraints.weights.component_axes:
+        return None
+    return np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+
+
+def in_order(model: Model, kinds: list[np.ndarray], params: PyTree, order: Array) -> PyTree:
+    """Return params with components in an order that keeps kinds together."""
+    domains = model.constraints
+    if len(kinds) == 1:
+        return components.take(domains, params, order)
+    each = zip(domains.components, params.components, kinds, strict=True)
+    parts = tuple(components.take(domain, theta, order[kind] - int(kind[0])) for domain, theta, kind in each)
+    return params._replace(weights=components.take(domains.weights, params.weights, order), components=parts)
 
 
 def num_alike(model: Model, params: PyTree) -> int | None:
@@ -117,10 +154,13 @@ def _overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -
     return summed(of_rows, default_block_size())((a, b), data, weights)
 
 
-def assigned(overlap: np.ndarray) -> np.ndarray:
-    """Return for each i the j assigned to it, one to one, so that overlaps (k, k) add up to the most."""
-    rows, columns = _hungarian(jnp.asarray(-np.nan_to_num(overlap)))
-    return np.asarray(columns)[np.argsort(rows)]
+def assigned(overlap: np.ndarray, kinds: list[np.ndarray]) -> np.ndarray:
+    """Return for each i the j of its kind that is assigned to it, one to one, so that overlaps (k, k) add up to the most."""
+    order = np.arange(len(overlap))
+    for kind in kinds:
+        rows, columns = _hungarian(jnp.asarray(-np.nan_to_num(overlap[np.ix_(kind, kind)])))
+        order[kind] = kind[np.asarray(columns)[np.argsort(rows)]]
+    return order
 
 
 _hungarian = jax.jit(hungarian_algorithm)

@@ -15,6 +15,7 @@ from jax import Array, lax
 from jaxem.boundary import check_steps
 from jaxem.fitting import Fit, Run, advance, finish, recorded, start_run
 from jaxem.model import Model, PyTree, require
+from jaxem.progress import advance_from_device
 from jaxem.solvers import Solver
 from jaxem.stopping import Status
 from jaxem.trees import choose, packing, pick
@@ -28,6 +29,7 @@ class Course(NamedTuple):
     max_steps: int
     num_lanes: int
     keep_histories: bool
+    is_shown: bool = False  # as it goes on
 
 
 class Problem(NamedTuple):
@@ -77,7 +79,7 @@ def _over_lanes(step: Step, problem: Problem, num_lanes: int) -> Step:
     return alone
 
 
-def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int) -> _Queue:
+def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Array, per_group: int, is_shown: bool) -> _Queue:
     """Advance the starts marked in `to_run` until each has ended or has taken `limit` steps."""
     num_starts, num_lanes = to_run.shape[0], queue.lanes.starts.shape[0]
     count = to_run.sum(dtype=jnp.int32)
@@ -112,6 +114,8 @@ def _work(step: Step, problem: Problem, queue: _Queue, to_run: Array, limit: Arr
     def exchange(queue: _Queue) -> _Queue:
         """Put the lanes' runs back into the queue, and give each lane that is done the next start."""
         lanes = queue.lanes
+        if is_shown:
+            advance_from_device((lanes.done & (lanes.starts < num_starts)).sum(dtype=jnp.int32))
         put = lanes.starts.astype(jnp.uint32)  # of which none is counted from the end
         runs = [kept.at[put].set(some, mode="drop") for kept, some in zip(queue.runs, pack(lanes.runs), strict=True)]
         places = queue.next_place + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1
@@ -213,7 +217,7 @@ def race(
         limit = jnp.where(turn == 0, course.short_steps, course.max_steps + 1)
         due = (_ranks(grouped(_standing(queue.runs))) < count) & unsettled(queue.runs, turn)[:, None]
         to_run = (queue.runs.status == Status.RUNNING) & due.ravel()
-        return _work(step, problem, queue, to_run, limit, per_group), turn + 1
+        return _work(step, problem, queue, to_run, limit, per_group, course.is_shown), turn + 1
 
     def begin(params: PyTree, group: Array) -> Run:
         return start_run(model, solver, params, problem.of(group)[1])

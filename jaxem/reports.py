@@ -11,9 +11,10 @@ from jaxem.arrays import as_params
 from jaxem.boundary import check_data
 from jaxem.certificate import certify
 from jaxem.charts import name_of
-from jaxem.constraints import Constraint, broadcast
+from jaxem.constraints import Constraint, broadcast, positive_definite, unit_product
 from jaxem.criteria import bic, entropy, icl, num_free_parameters, num_observations
 from jaxem.fitting import Fit, check_fit
+from jaxem.frames import column_names
 from jaxem.matching import has_shares
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status
@@ -25,8 +26,8 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     """Return a plain-text table of a fit: status, certificate, criteria, and parameters by component.
 
     `errors`: what `standard_errors` or `bootstrap` returns, or a tree like the params, to stand behind the parameters as ±;
-    those that are zero or unknown are left out. Information criteria are smaller where better; entropy is that of the
-    responsibilities, -Σ_n w_n Σ_k r_nk log r_nk, in nats.
+    those that are zero or unknown are left out. Columns of a DataFrame keep their names. Information criteria are smaller where
+    better; entropy is that of the responsibilities, -Σ_n w_n Σ_k r_nk log r_nk, in nats.
     Raises ValueError for what is no Fit, for errors that are not like the params, and as `bic` does.
 
     >>> import jaxem
@@ -44,11 +45,11 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     weights          0.36 ± 0.19  0.64 ± 0.19
     components.rate  1.26 ± 0.35  2.66 ± 0.25
     """
-    data, weights = check_data(model, data, weights)
+    names, (data, weights) = column_names(data), check_data(model, data, weights)
     params, spread = as_params(check_fit(fit).params), _errors_like(errors, fit.params)
     lines = [_ending(model, fit), _standing(model, fit, data, weights)]
     lines += [_heights(model, fit, data, weights), _criteria(model, fit, data, weights), ""]
-    by_component, common = _rows(model, params, spread)
+    by_component, common = _rows(model, params, spread, names)
     columns = max((len(row) - 1 for row in by_component), default=0)
     heading = [["parameter", *map(str, range(1, columns + 1))]] if columns else []
     lines += aligned(heading + by_component)
@@ -92,7 +93,9 @@ def _errors_like(errors: Any, params: PyTree) -> PyTree | None:
     return given
 
 
-def _rows(model: Model, params: PyTree, errors: PyTree | None) -> tuple[list[list[str]], list[list[str]]]:
+def _rows(
+    model: Model, params: PyTree, errors: PyTree | None, names: tuple[str, ...] | None
+) -> tuple[list[list[str]], list[list[str]]]:
     """Return the rows of what each component has, a cell for each, and those of what all have in common."""
     by_component: list[list[str]] = []
     common: list[list[str]] = []
@@ -102,8 +105,19 @@ def _rows(model: Model, params: PyTree, errors: PyTree | None) -> tuple[list[lis
         cells = _cells(np.asarray(leaf), None if errors is None else np.asarray(spread))
         one = len(domain.component_axes) == 1 and leaf.ndim > 0
         for place, row in _lines(cells, domain if one else None):
-            (by_component if one else common).append([name_of(path, place), *row])
+            axes = _axes_of_columns(domain, leaf.shape, names or ())
+            rest = [axis for axis in range(leaf.ndim) if not one or axis not in domain.component_axes]
+            told = (names[i] if names and axis in axes else i for axis, i in zip(rest, place, strict=True))
+            (by_component if one else common).append([name_of(path, tuple(told)), *row])
     return by_component, common
+
+
+def _axes_of_columns(domain: Constraint, shape: tuple[int, ...], names: tuple[str, ...]) -> list[int]:
+    """Return which axes of an array run over named columns: the first as long, both of a matrix; none of axes that turn."""
+    if domain.name == unit_product.name:
+        return []
+    found = [axis for axis, size in enumerate(shape) if size == len(names) and axis not in domain.component_axes]
+    return found if domain.name == positive_definite.name else found[:1]
 
 
 def _lines(cells: np.ndarray, domain: Constraint | None) -> list[tuple[tuple[int, ...], list[str]]]:

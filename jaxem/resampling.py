@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem import components
 from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
-from jaxem.matching import assigned, num_alike, num_shares, overlap
+from jaxem.matching import assigned, in_order, kinds_of, num_shares, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
+from jaxem.progress import progress_of
 from jaxem.race import Course, Problem, race
 from jaxem.restarts import default_num_lanes
 from jaxem.solvers import Solver, squarem
@@ -65,6 +65,7 @@ def bootstrap(
     solver: Solver = squarem(),
     tol: float = 1e-8,
     max_steps: int = 10_000,
+    progress: bool = False,
 ) -> Bootstrap:
     """Refit from `fit` to `num_samples` resampled data sets, for errors and percentile intervals of the given level.
 
@@ -72,7 +73,7 @@ def bootstrap(
     (Rubin 1981; Newton & Raftery 1994); "multinomial" draws Σ w rows, with chances in proportion to w
     (Efron 1979); "parametric" draws data of the fitted model. Whole rows are resampled, whatever they hold: a group is one.
     Samples are weights of the same rows, and refits go through lanes as in `fit_restarts`. The components of each refit are
-    matched to the fit's, where they may change places and have responsibilities.
+    matched to the fit's, where they may change places and have responsibilities. `progress` shows on stderr how many are done.
 
     Raises ValueError for another kind, for a level outside (0, 1), for data of one row, which cannot be resampled, as `fit`
     does, and for "parametric" where the model has no `sample` or weights are no whole numbers.
@@ -94,14 +95,15 @@ def bootstrap(
     given, frequencies = check_data(model, data, weights, padded=kind != "parametric")
     params = check_params(model, params, given, frequencies)
     lanes = min(num_samples, default_num_lanes(model, given))
-    course = Course(1, max_steps, max_steps, lanes, keep_histories=False)
+    course = Course(1, max_steps, max_steps, lanes, keep_histories=False, is_shown=bool(progress))
     run, random = by_default_in_blocks(model, given), np.random.default_rng(np.asarray(jax.random.key_data(as_key(key))))
     size = max(lanes, min(num_samples, NUMBERS_AT_ONCE // num_rows(given)))
     resampled = partial(_drawn, model, params, given) if kind == "parametric" else partial(_reweighted, kind, given)
     found = []
-    for done in range(0, num_samples, size):
-        sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
-        found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
+    with progress_of("samples", num_samples, progress):
+        for done in range(0, num_samples, size):
+            sets = resampled(random, np.asarray(frequencies), min(size, num_samples - done))
+            found.append(_refits(run, solver, course, kind == "parametric", params, *sets, jnp.asarray(tol, frequencies.dtype)))
     params_of_refits, statuses = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     replicates = _matched(model, params, params_of_refits, given, frequencies)
     return _summarized(replicates, statuses, level)
@@ -157,13 +159,13 @@ def _refits(
 
 def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return refits with components in the order of the fit's, where these may change places."""
-    num = num_alike(model, params)
-    if num is None or num < 2 or num_shares(model, params, data) != num:
+    kinds = kinds_of(model, params)
+    if kinds is None or max(map(len, kinds)) < 2 or num_shares(model, params, data) != sum(map(len, kinds)):
         return replicates
-    orders = np.stack([assigned(one) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
-    if (orders == np.arange(num)).all():
+    orders = np.stack([assigned(one, kinds) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
+    if (orders == np.arange(orders.shape[1])).all():
         return replicates
-    return jax.vmap(partial(components.take, model.constraints))(replicates, jnp.asarray(orders))
+    return jax.vmap(partial(in_order, model, kinds))(replicates, jnp.asarray(orders))
 
 
 @partial(compiled, static_argnums=0)

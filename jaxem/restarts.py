@@ -18,6 +18,7 @@ from jaxem.information import rows_of_fit, widest
 from jaxem.model import Model, PyTree, require
 from jaxem.polishing import beyond_saddle, in_dtypes_of
 from jaxem.programs import compiled
+from jaxem.progress import progress_of
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import Status
@@ -105,6 +106,7 @@ def fit_restarts(
     max_steps: int = 10_000,
     num_lanes: int | None = None,
     keep_histories: bool | None = None,
+    progress: bool = False,
 ) -> Restarts:
     """Fit `model` from `num_restarts` random starts; short runs of `short_steps` steps choose which go on.
 
@@ -119,6 +121,7 @@ def fit_restarts(
 
     `num_lanes` runs step together; None chooses by the number of observations. `keep_histories` says whether each Fit has
     its history, of max_steps + 1 numbers, or one of none, (0,); None keeps them while all together are at most 2^23.
+    `progress` shows on stderr how many runs have ended, short ones and those that go on; not inside jit.
     Raises ValueError as `fit` does, for a model without `init` and no `starts`, for what is no key, and for counts below one.
 
     >>> import jaxem
@@ -137,8 +140,11 @@ def fit_restarts(
         key, num_restarts = jax.random.key(0), jax.tree.leaves(starts)[0].shape[0]
     lanes = default_num_lanes(model, data) if num_lanes is None else num_lanes
     num_restarts, course = plan(num_restarts, num_continued, short_steps, max_steps, lanes, keep_histories)
-    in_blocks = by_default_in_blocks(model, data)
-    found = _search(in_blocks, solver, course, num_restarts, key, starts, data, weights, jnp.asarray(tol, weights.dtype))
+    given = key, starts, data, weights, jnp.asarray(tol, weights.dtype)
+    is_shown, goes_on = bool(progress) and not is_traced(given), course.num_continued < num_restarts
+    course = course._replace(is_shown=is_shown)
+    with progress_of("runs", num_restarts + course.num_continued * goes_on, is_shown):
+        found = _search(by_default_in_blocks(model, data), solver, course, num_restarts, *given)
     beyond = None if is_traced(found) else _beyond(model, found.best, data, weights)
     if beyond is None:
         return found

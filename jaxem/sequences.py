@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.arrays import as_arrays, is_traced
+from jaxem.frames import as_frame, column, is_frame
 from jaxem.trees import PyTree, rows_of
 
 
@@ -83,7 +84,8 @@ def sequences_from(frame: Any, by: str, columns: str | Sequence[str] | None = No
         raise ValueError(f"by={by!r} has nulls, needs an id for each row: drop those rows.")
     seen: dict[Any, int] = {}
     row = np.array([seen.setdefault(each, len(seen)) for each in ids.tolist()], int)
-    return sequences([values[row == i] for i in range(len(seen))])
+    in_turn = values[np.argsort(row, kind="stable")]
+    return sequences(np.split(in_turn, np.cumsum(np.bincount(row))[:-1]))
 
 
 def check_sequences(data: Any) -> Sequences:
@@ -118,7 +120,7 @@ def _is_number(x: Any) -> bool:
 
 def _as_steps(x: PyTree, name: str) -> PyTree:
     """Return a sequence with each leaf an array, those of a DataFrame too."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf) if hasattr(leaf, "columns") else leaf, as_arrays(x, name))
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if is_frame(leaf) else leaf, as_arrays(x, name))
 
 
 def _length(x: PyTree, name: str) -> int:
@@ -156,16 +158,9 @@ def _padded(leaves: tuple[Any, ...], most: int) -> Any:
 
 def _columns_of(frame: Any) -> tuple[list[str], Any]:
     """Return the names of a frame's columns, and the function from a name to its values as a NumPy array."""
-    if isinstance(frame, Mapping) or hasattr(frame, "iloc"):
-        return list(frame.keys()), lambda name: np.asarray(frame[name])
-    try:
-        import narwhals
-    except ImportError as error:
-        raise ValueError(
-            f"frame is a {type(frame).__name__}: to read it, pip install narwhals, or pass one of pandas."
-        ) from error
-    try:
-        wrapped = narwhals.from_native(frame, eager_only=True)
-    except TypeError as error:
-        raise ValueError(f"frame is a {type(frame).__name__}, needs a DataFrame that narwhals reads: {error}") from error
-    return wrapped.columns, lambda name: wrapped[name].to_numpy()
+    if isinstance(frame, Mapping):
+        return list(frame), lambda name: np.asarray(frame[name])
+    if not is_frame(frame):
+        raise ValueError(f"frame is a {type(frame).__name__}, needs a DataFrame, or a dict of columns.")
+    known = as_frame(frame, "frame")
+    return list(known.columns), lambda name: column(known, name)

@@ -23,39 +23,43 @@ class Track(NamedTuple):
     """What the steps of time do to any sequence without holes: gains, lanes being time, and the filter's recursion."""
 
     gain: Gain  # (…, …, t)
-    weigh: Array  # (s, r, t), crossᵀ size⁻ᵀ
+    whiten: Array  # (r, r, t), size⁻ᵀ
+    weigh: Array  # (s, r, t), K_t = crossᵀ size⁻ᵀ
+    push: Array  # (s, r, t), A K_t
     move: Array  # (s, s, t), A (I - K_t N)
 
 
-def track(dynamics: Dynamics, load: Array, steps: int) -> Track:
-    """Return the gains of so many steps, of loads (r, s) that are always the same."""
-    gain = _gains(steps, dynamics, load)
-    weigh = transposed(times(inverse(gain.size), gain.cross))
-    moved = times(dynamics.transition[:, :, None], weigh)
-    return Track(gain, weigh, dynamics.transition[:, :, None] - times(moved, load[:, :, None]))
-
-
-def _step(dynamics: Dynamics, load: Array, before: Array) -> tuple[Array, Gain]:
+def _step(dynamics: Dynamics, load: Array, before: Array) -> tuple[Array, Track]:
     size, cross, after = update(before, load)
     following, *rest = predict(dynamics, after)
-    return following, Gain(size, cross, after, *rest)
+    whiten = inverse(size).T
+    weigh = cross.T @ whiten
+    push = dynamics.transition @ weigh
+    return following, Track(Gain(size, cross, after, *rest), whiten, weigh, push, dynamics.transition - push @ load)
 
 
-def _gains(steps: int, dynamics: Dynamics, load: Array) -> Gain:
-    def forth(state: tuple[Array, Array, Array, Gain]) -> tuple[Array, Array, Array, Gain]:
+def track(dynamics: Dynamics, load: Array, steps: int) -> Track:
+    """Return what so many steps do, of loads (r, s) that are always the same: the last again once they repeat themselves."""
+
+    def forth(state: tuple[Array, Array, Array, Track]) -> tuple[Array, Array, Array, Track]:
         time, _, before, found = state
-        following, gain = _step(dynamics, load, before)
+        following, made = _step(dynamics, load, before)
         size = jnp.sqrt((following * following).sum(0, keepdims=True))
         still = (jnp.abs(following - before) <= STILL * jnp.finfo(load.dtype).eps * size).all()
-        found = jax.tree.map(lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, time, 0), found, gain)
+        found = jax.tree.map(lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, time, 0), found, made)
         return time + 1, still, following, found
 
     shapes = jax.eval_shape(lambda: _step(dynamics, load, dynamics.root)[1])
     empty = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), shapes)
     start = jnp.zeros((), jnp.int32), jnp.asarray(False), dynamics.root, empty
     time, *_, found = lax.while_loop(lambda state: ~state[1] & (state[0] < steps), forth, start)
-    last = jnp.minimum(jnp.arange(steps, dtype=jnp.int32), time - 1)
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf[last], 0, 2), found)
+    made = jnp.arange(steps, dtype=jnp.int32) < time
+
+    def held(leaf: Array) -> Array:
+        last = lax.dynamic_index_in_dim(leaf, time - 1, 0, keepdims=False)
+        return jnp.where(made, jnp.moveaxis(leaf, 0, -1), last[..., None])
+
+    return jax.tree.map(held, found)
 
 
 def _blocks_of(steps: int) -> tuple[int, int]:
@@ -112,12 +116,12 @@ class Moments(NamedTuple):
 
 def means(dynamics: Dynamics, load: Array, made: Track, z: Array, drift: Array | None, within: Array) -> Moments:
     """Return the moments of sequences that were seen as z (r, n, t), pushed by b_t = drift (s, n, t), while `within` (n, t)."""
-    pushes = times(times(dynamics.transition[:, :, None], made.weigh), z)
+    pushes = times(made.push, z)
     pushes = pushes if drift is None else pushes + jnp.roll(drift, -1, 2)
     start = jnp.broadcast_to(dynamics.mean[:, None], (dynamics.mean.shape[0], z.shape[1]))
     predicted = recursion(made.move, pushes, start)
     left = jnp.where(within[None], z - times(load[:, :, None], predicted), 0)
-    short = times(transposed(inverse(made.gain.size)), left)
+    short = times(made.whiten, left)
     surprise = times(made.weigh, left)
     ahead = _backwards(partial(recursion, start=jnp.zeros_like(start)), made.gain.back, surprise)
     log_prob = -0.5 * (short * short).sum(0) - log_size(made.gain.size)[None]

@@ -356,6 +356,16 @@ UNSCALED = jaxem.reparametrize(MODEL, spread_weights)
         (lambda: jaxem.standard_errors(MODEL, FIT, X, method=["opg"]), r"method must be one of .*, got \['opg'\]"),
         (lambda: jaxem.certify(MODEL, FIT, X, tol="a"), "tol must be a number of nats ≥ 0, got 'a'"),
         (lambda: jaxem.certify(MODEL, FIT, X, tol=np.nan), "tol must be a number of nats ≥ 0, got nan"),
+        (lambda: jaxem.sort_components(MODEL, PARAMS, by=[np.nan, 1.0]), "by has NaN, needs numbers that have an order"),
+        (lambda: jaxem.num_free_parameters(MODEL, (1.0, 2.0)), "params has structure .*, needs .*Mixture"),
+        (
+            lambda: jaxem.fit_each(
+                jaxem.mixture(families.labelled(families.poisson()), 2),
+                0,
+                families.Labelled(np.ones((1, 3)), np.array([[0, 1, 2]])),
+            ),
+            "labels name 3 components, the model has 2",
+        ),
         (
             lambda: jaxem.marginal(MODEL, components(covariance=np.ones((2, 2))), 0),
             r"\(2, 2\), needs .*\(2, 2, 2\) for .*'full'",

@@ -7,7 +7,7 @@ import pytest
 from models import linkage
 
 import jaxem
-from jaxem import Stationarity, Status, families
+from jaxem import Stationarity, Status, certificate, families
 
 POISSONS = jaxem.mixture(families.poisson(), 2)
 DEATHS = jaxem.datasets.london_times_deaths()
@@ -45,6 +45,21 @@ def test_distance_and_what_remains_of_a_single_rate_are_those_in_closed_form():
     np.testing.assert_allclose(found.distance, slope / np.sqrt(information), rtol=1e-12)
     assert jaxem.certify(model, fit, x, tol=1.0).kind == Stationarity.MAXIMUM
     np.testing.assert_allclose(found.rate, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", [START, ALIKE], ids=["a maximum", "a saddle"])
+def test_of_many_parameters_products_tell_what_the_whole_information_does(start, monkeypatch):
+    fit = jaxem.fit(POISSONS, start, *DEATHS)
+    expected = jaxem.certify(POISSONS, fit, *DEATHS)
+    monkeypatch.setattr(certificate, "MANY", 0)
+    received = jaxem.certify(POISSONS, fit, *DEATHS)
+    assert (received.kind, received.unidentified) == (expected.kind, expected.unidentified)
+    np.testing.assert_allclose(received.remaining, expected.remaining, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(received.rate, expected.rate, rtol=1e-5)
+    assert expected.distance <= received.distance * 1.001 + 1e-6
+    if expected.direction is not None:
+        ways = [np.concatenate(jax.tree.leaves(found.direction)) for found in (received, expected)]
+        np.testing.assert_allclose(abs(ways[0] @ ways[1]), np.sqrt((ways[0] @ ways[0]) * (ways[1] @ ways[1])), rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["full", "spherical"])

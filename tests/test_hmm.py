@@ -66,13 +66,14 @@ def short_sequences():
     return in_time(counts(1, "float64")[:, 0])
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_blocks_of_time_change_nothing(size, monkeypatch):
+@pytest.mark.parametrize(("size", "few"), [(0.5, 4), (7, 8)], ids=["parts", "whole"])
+def test_blocks_of_time_change_nothing(size, few, monkeypatch):
     """Whatever the blocks cut through, and however many sequences are absent, or cut short."""
     family, data = families.poisson(), short_sequences()
     weights = jnp.array([1.0, 0, 2, 1, 0.5, 0, 1, 1, 0, 3])
     expected = jaxem.hmm(family, 2).e_step(PARAMS, data, weights)
-    monkeypatch.setattr(streams, "MOST_BYTES", size * 16)
+    monkeypatch.setattr(streams, "MOST_BYTES", int(size * 16))
+    monkeypatch.setattr(streams, "FEW", few)
     received = jaxem.hmm(family, 2, initial_concentration=1 + size).e_step(PARAMS, data, weights)  # a program of its own
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), received, expected)
 

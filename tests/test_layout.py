@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxem"
 FLOORS = [
     {
+        "frames",
         "model",
         "at_once",
         "chains",
@@ -19,9 +20,11 @@ FLOORS = [
         "bessel",
         "matrices",
         "kalman",
+        "kalman_in_parallel",
         "square_roots",
         "shared_gains",
         "orthonormal",
+        "progress",
         "trees",
         "stopping",
         "seeds",
@@ -43,7 +46,7 @@ FLOORS = [
         "reparametrize",
     },
     {"models"},
-    {"each", "faces", "fitting", "identified", "polishing", "race", "restarts", "selection", "starts"},
+    {"each", "faces", "fitting", "identified", "polishing", "products", "race", "restarts", "selection", "starts"},
     {
         "bound",
         "certificate",

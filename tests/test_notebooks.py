@@ -10,7 +10,7 @@ pytest.importorskip("ipykernel")
 
 import nbformat
 
-from notebooks.__main__ import code_cells, cover, cover_path, execute, paths, pictures, read, text
+from notebooks.kept import code_cells, cover, cover_path, execute, paths, pictures, read, text
 
 NOTEBOOKS = paths()
 LARGEST = 60_000  # bytes of a picture

@@ -15,7 +15,7 @@ from jaxem.plots import scenes, style, tables
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.contour import QuadContourSet
 from matplotlib.patches import Ellipse
 
@@ -189,8 +189,9 @@ def test_selection_draws_a_line_for_each_family_rings_the_best_and_hollows_what_
 
 
 def test_what_lies_far_beyond_does_not_flatten_what_matters():
-    received = plots.selection(selection(A=[1e6, 1.0, 2.0, 3.0, 4.0])).get_ylim()
-    assert received[0] < 1 and 4 < received[1] < 20
+    ax = plots.selection(selection(A=[1e6, 1.0, 2.0, 3.0, 4.0], B=[1e6]))
+    assert ax.get_ylim()[0] < 1 and 4 < ax.get_ylim()[1] < 20
+    assert legend(ax) == ["A", "B (beyond the axis)", "best: A, 2"]
 
 
 def test_pictures_go_into_the_axes_given_and_what_is_none_stays_empty():
@@ -272,3 +273,31 @@ def experts():
 def test_what_cannot_be_drawn_is_a_value_error_that_says_why(draw, said):
     with pytest.raises(ValueError, match=said):
         draw()
+
+
+CHAIN = jaxem.hmm(families.poisson(), 2)
+CHAIN_FIT = ended(jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], families.Poisson([1.0, 8.0])))
+
+
+def test_states_are_drawn_along_the_most_probable_path():
+    ax = plots.states(CHAIN, CHAIN_FIT, jaxem.sequences([[5, 5], [0, 1, 9, 7]]), sequence=1)
+    series, first, second = ax.lines
+    np.testing.assert_array_equal(series.get_xydata(), [[1, 0], [2, 1], [3, 9], [4, 7]])
+    np.testing.assert_array_equal(first.get_xydata(), [[1, 0], [2, 1]])
+    np.testing.assert_array_equal(second.get_xydata(), [[3, 9], [4, 7]])
+    assert legend(ax) == ["state 1: 50.0 % of steps", "state 2: 50.0 % of steps"]
+
+
+def test_a_forecast_has_the_quantiles_of_the_mixture_that_the_chain_moves_to():
+    x = jaxem.sequences([[5, 5], [0, 1, 9, 7]])
+    ax = plots.forecast(CHAIN, CHAIN_FIT, x, steps=3, sequence=1)
+    weights = np.asarray(CHAIN.posterior(CHAIN_FIT.params, x).states[1, 3])
+    wide, narrow = (band.get_paths()[0].vertices for band in drawn(ax, PolyCollection))
+    for h in range(3):
+        weights = weights @ [[0.9, 0.1], [0.2, 0.8]]
+        mass = stats.poisson([1.0, 8.0]).cdf(np.arange(50)[:, None]) @ weights
+        assert ax.lines[1].get_xydata()[h].tolist() == [5 + h, np.sum(mass < 0.5)]
+        for band, share in ((wide, 0.95), (narrow, 0.5)):
+            received = sorted({y for place, y in band if place == 5 + h})
+            expected = sorted({np.sum(mass < level) for level in ((1 - share) / 2, (1 + share) / 2)})
+            np.testing.assert_array_equal(received, expected)

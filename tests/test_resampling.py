@@ -85,6 +85,17 @@ def test_what_cannot_be_resampled_is_refused_by_name():
             jaxem.bootstrap(model, 0, fit, x, **more)
 
 
+def test_components_of_a_union_are_matched_within_their_kind():
+    model = jaxem.mixture(families.union((families.poisson(), 2), (families.noise(0.01), 1)), 3)
+    a, b = (
+        jaxem.Mixture(jnp.array(weights), (Poisson(jnp.array(rate)), ()))
+        for weights, rate in (([0.3, 0.5, 0.2], [2.0, 30.0]), ([0.6, 0.2, 0.2], [28.0, 2.5]))
+    )
+    received = jaxem.match_components(model, a, b, [0.0, 2.0, 3.0, 25.0, 31.0, 80.0])
+    np.testing.assert_allclose(received.weights, [0.2, 0.6, 0.2])
+    np.testing.assert_allclose(received.components[0].rate, [2.5, 28.0])
+
+
 def three(order):
     weights, mean = np.array([0.5, 0.3, 0.2])[order], np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])[order]
     return jaxem.Mixture(jnp.asarray(weights), families.Gaussian(jnp.asarray(mean), jnp.ones((2, 2))))

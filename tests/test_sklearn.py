@@ -3,6 +3,7 @@
 All of its own checks and tests are run by `python -m benchmarks.scikit_learn`.
 """
 
+import itertools
 import pickle
 import warnings
 
@@ -19,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from jaxem import families
-from jaxem.sklearn import GaussianMixture, Mixture
+from jaxem.sklearn import HMM, GaussianMixture, Mixture
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(64, 2)) + np.array([[3.0, 0.0]]) * (np.arange(64) % 2)[:, None]
@@ -176,3 +177,39 @@ def test_parts_by_name_may_be_columns_of_a_frame():
     parts = {"size": X[:, 0], "count": COUNTS[:, 0].tolist()}
     np.testing.assert_allclose(model.score_samples(parts), model.score_samples(frame), rtol=1e-12)
     assert list(model.feature_names_in_) == ["size", "count"] and set(model.params_) == {"size", "count"}
+
+
+LENGTHS = [40, 24]
+STEPS = RANDOM.poisson(np.where(np.arange(64) // 13 % 2, 2.0, 15.0))[:, None]
+
+
+def paths_weighed(model, counts):
+    """Return log p(x, z) of all paths of a short sequence, by products along each, and the paths."""
+    density = scipy.stats.poisson.logpmf(counts, model.params_.rate[:, 0])
+    paths = np.array(list(itertools.product(range(2), repeat=len(counts))))
+    with np.errstate(divide="ignore"):
+        start, move = np.log(model.startprob_), np.log(model.transmat_)
+    steps = density[np.arange(len(counts)), paths].sum(1) + move[paths[:, :-1], paths[:, 1:]].sum(1)
+    return start[paths[:, 0]] + steps, paths
+
+
+def test_a_hidden_markov_model_takes_x_and_lengths():
+    model = HMM(families.poisson(), n_states=2, n_init=4, random_state=0).fit(STEPS, LENGTHS)
+    assert model.converged_ and model.score(STEPS, LENGTHS) == pytest.approx(float(model.fit_.log_likelihood), rel=1e-9)
+    short, lengths = STEPS[8:18], [4, 6]
+    found = [paths_weighed(model, part) for part in (short[:4], short[4:])]
+    assert model.score(short, lengths) == pytest.approx(sum(np.logaddexp.reduce(heights) for heights, _ in found), rel=1e-9)
+    best, path = model.decode(short, lengths)
+    assert best == pytest.approx(sum(heights.max() for heights, _ in found), rel=1e-9)
+    np.testing.assert_array_equal(path, np.concatenate([paths[heights.argmax()] for heights, paths in found]))
+    chances = [np.exp(heights - np.logaddexp.reduce(heights)) @ paths for heights, paths in found]
+    np.testing.assert_allclose(model.predict_proba(short, lengths)[:, 1], np.concatenate(chances), rtol=1e-7, atol=1e-12)
+    assert model.bic(STEPS, LENGTHS) == pytest.approx(5 * np.log(64) - 2 * model.score(STEPS, LENGTHS), rel=1e-9)
+    rows, states = pickle.loads(pickle.dumps(model)).sample(7)
+    assert rows.shape == (7, 1) and states.shape == (7,) and set(states) <= {0, 1}
+
+
+@pytest.mark.parametrize("lengths", [[40, 23], [64, 0], [40.0, 24.0], 64])
+def test_lengths_that_do_not_cut_x_up_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"lengths must be whole numbers ≥ 1 that sum to the 64 rows of X"):
+        HMM(families.poisson(), 2).fit(STEPS, lengths)

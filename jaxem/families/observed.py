@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxem.arrays import as_floating, is_traced
+from jaxem.frames import as_frame, column, is_frame
 from jaxem.model import PyTree
 from jaxem.sequences import Sequences
 
@@ -47,8 +48,9 @@ def observed(x: PyTree) -> PyTree:
         return {name: observed(part) for name, part in x.items()}
     if hasattr(x, "_fields"):
         return type(x)(*map(observed, x))
-    if hasattr(x, "columns"):
-        return Observed(x, np.stack([_present(_numbers(x[name])) for name in x.columns], 1))
+    if is_frame(x):
+        frame = as_frame(x, "x")
+        return Observed(frame, np.stack([_present(_numbers(column(frame, name))) for name in frame.columns], 1))
     values = x if is_traced(x) else _numbers(x)
     return Observed(np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values, _present(values))
 
@@ -100,10 +102,11 @@ def check_columns(seen: Array | None, weights: Array | None) -> None:
 
 def by_name(data: PyTree, names: tuple[str, ...]) -> PyTree:
     """Return data with holes whose columns bear names as a dict of parts with holes; other data as they are."""
-    columns = list(getattr(getattr(data, "values", None), "columns", ()))
-    if not isinstance(data, Observed) or not columns:
+    if not isinstance(data, Observed) or not is_frame(data.values):
         return data
-    return {name: Observed(data.values[name], data.mask[:, columns.index(name)]) for name in names if name in columns}
+    frame = as_frame(data.values)
+    columns = list(frame.columns)
+    return {name: Observed(column(frame, name), data.mask[:, columns.index(name)]) for name in names if name in columns}
 
 
 def with_holes(drawn: Array, seen: Array | None) -> Array | Observed:

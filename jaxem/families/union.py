@@ -53,6 +53,15 @@ def union(*parts: tuple[Family, int]) -> Family:
     return _union(*((family, at_least_one("count", count)) for family, count in parts))
 
 
+def counts_of_kinds(family: Family) -> tuple[int, ...] | None:
+    """Return how many components of each kind there are in a union, or in what is made of one; None for another family."""
+    constructor, arguments = family.parts or (None, ())
+    if constructor is _union:
+        return tuple(count for _, count in arguments)
+    inner = arguments[0] if arguments else None
+    return counts_of_kinds(inner) if isinstance(inner, Family) and inner.constraints is family.constraints else None
+
+
 @cache
 def _union(*parts: tuple[Family, int]) -> Family:
     families = [family for family, _ in parts]

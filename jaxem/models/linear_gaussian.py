@@ -1,6 +1,6 @@
 """Linear-Gaussian state space models: a state that moves linearly, seen linearly, both with Gaussian noise."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -74,14 +74,14 @@ def linear_gaussian(
 @cache
 def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -> Model:
     def infer(params: LinearGaussian, data: Series) -> tuple[StateSpacePosterior, Array, Any]:
-        made = forward(params, data)
+        made = forward(params, data, parallel)
 
         def statistics(weights: Array, posterior: StateSpacePosterior) -> StateSpaceStats:
             means, moments = moments_of(params, data, posterior)
             emission = emission_of(params, data)
             return statistics_of(params, data, weights, emission, means, spread_of(params, data, weights, emission, moments))
 
-        return posterior_of(made), made.step_log_prob.sum(1), statistics
+        return posterior_of(made, parallel), made.step_log_prob.sum(1), statistics
 
     def expected_log_joint(params: LinearGaussian, stats: StateSpaceStats) -> Array:
         first = sums.expected_log_prob(stats.initial, params.initial_mean[:, None], params.initial_covariance)
@@ -141,8 +141,11 @@ def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -
         degenerate=lambda params, stats: estimate(params, stats, nothing)[1],
         constraints=domains,
         num_free=free_parameters,
-        streamed=expect,
-        entropy=entropies,
+        streamed=partial(expect, parallel=parallel),
+        entropy=partial(entropies, parallel=parallel),
         parts=(_linear_gaussian, (s, o, form, q, parallel)),
     )
     return model._replace(sample=sampler(require(model, "sample"), o, q))
+
+
+of_state_space = _linear_gaussian  # by which the parts of such a model are known

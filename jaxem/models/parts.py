@@ -44,6 +44,12 @@ def built(
     raise ValueError(f"{who} needs a model built by {needs}, which this one is not: {model!r}.")
 
 
+def kind_of(model: Model) -> Callable[..., Any] | None:
+    """Return the constructor of what a model is made of in the end; None of a model that was written by hand."""
+    constructor, arguments = model.parts or (None, ())
+    return kind_of(arguments[0]) if arguments and isinstance(arguments[0], Model) else constructor
+
+
 def num_components_of(model: Model) -> int | None:
     """Return the number of components of a mixture, or of states, one of a single model; other models' of these too.
 

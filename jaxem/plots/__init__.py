@@ -10,5 +10,7 @@ from jaxem.plots.mixtures import uncertainty as uncertainty
 from jaxem.plots.searches import history as history
 from jaxem.plots.searches import restarts as restarts
 from jaxem.plots.searches import selection as selection
+from jaxem.plots.sequences import forecast as forecast
+from jaxem.plots.sequences import states as states
 
-__all__ = ["density", "history", "pairs", "restarts", "selection", "uncertainty"]
+__all__ = ["density", "forecast", "history", "pairs", "restarts", "selection", "states", "uncertainty"]

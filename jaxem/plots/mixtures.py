@@ -79,7 +79,7 @@ def draw_plane(ax: Axes, scene: Scene, found: Ellipses | None, across: int, up: 
         return
     panels.points(ax, scene, scene.x[:, across], scene.x[:, up])
     if found is not None:
-        panels.draw_ellipses(ax, scene, found, across, up)
+        panels.draw_ellipses(ax, found, across, up)
 
 
 def _range(x: np.ndarray) -> tuple[float, float]:

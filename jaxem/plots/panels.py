@@ -78,7 +78,7 @@ def name_axes(ax: Axes, scene: Scene, across: int, up: int) -> None:
     ax.set_ylabel(plain(scene.names[up]))
 
 
-def draw_ellipses(ax: Axes, scene: Scene, found: Ellipses, across: int, up: int) -> None:
+def draw_ellipses(ax: Axes, found: Ellipses, across: int, up: int) -> None:
     """Draw the ellipses that hold half and 95 % of each component in two columns."""
     from matplotlib.patches import Ellipse
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import families
+from jaxem.arrays import as_params
 from jaxem.boundary import check_model, check_weights
 from jaxem.families.censored import censored
 from jaxem.families.labelled import labelled
@@ -100,7 +101,7 @@ class Ellipses(NamedTuple):
 def scene_of(model: Model, fit: Fit, data: PyTree, columns: Any, weights: Any) -> Scene:
     """Return what is drawn of a fit; ValueError for what is no table, no Fit, or has no shares of components."""
     check_model(model)
-    params, found = check_fit(fit).params, columns_of(data)
+    params, found = as_params(check_fit(fit).params), columns_of(data)
     places, count = chosen(found, columns), len(found.values)
     counted = np.ones(count) if weights is None else np.asarray(check_weights(weights, count), float)
     shares = np.asarray(require(model, "posterior")(params, data), float)
@@ -131,12 +132,15 @@ def parts_of(record: Family | Model) -> tuple[Any, tuple[Any, ...]]:
     return record.parts or (None, ())
 
 
-def along(scene: Scene, column: int) -> Density | None:
-    """Return the density of each component along one column of the scene; None where the model does not say what it is."""
+def along(scene: Scene, column: int, margin: float = MARGIN) -> Density | None:
+    """Return the density of each component along one column of the scene; None where the model does not say what it is.
+
+    margin: how far beyond the rows, in their range.
+    """
     density, x = _density(scene, [column]), scene.x[:, column]
     if density is None:
         return None
-    for grid, is_discrete in _grids(x[np.isfinite(x)], ALONG):
+    for grid, is_discrete in _grids(x[np.isfinite(x)], ALONG, margin):
         parts = density(grid[:, None])
         if parts is not None:
             return Density(grid, parts, is_discrete)
@@ -157,15 +161,16 @@ def over(scene: Scene, across: int, up: int) -> Surface | None:
     return None
 
 
-def _grids(x: np.ndarray, num: int) -> Iterator[tuple[np.ndarray, bool]]:
+def _grids(x: np.ndarray, num: int, share: float = MARGIN) -> Iterator[tuple[np.ndarray, bool]]:
     """Give places where a density may be looked at, the widest first, as it may end at zero or anywhere before the data."""
     low, high = x.min(), x.max()
-    margin = MARGIN * (high - low or 1.0)
+    margin = share * (high - low or 1.0)
     least = 0.0 if low >= 0 else low
     for ends in ((low - margin, high + margin), (least, high + margin), (low, high + margin), (low, high)):
         yield np.linspace(*ends, num), False
     if (x == np.floor(x)).all():
-        yield np.arange(low, high + 1)[:: int(max(1, (high - low) // num))], True
+        for start, end in ((max(least, low - margin // 1), high + margin // 1), (low, high)):
+            yield np.arange(start, end + 1)[:: int(max(1, (end - start) // num))], True
 
 
 def _density(scene: Scene, columns: list[int]) -> Callable[[np.ndarray], np.ndarray | None] | None:

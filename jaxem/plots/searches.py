@@ -107,11 +107,11 @@ def selection(found: Selection, *, ax: Axes | None = None) -> Axes:
     by_number = len(names) < len(found.table) or len(names) == 1
     with styled():
         axes = axes_or_new(ax)
+        axes.set_ylim(_reach([row[criterion] for row in found.table], -1 if criterion == HELD_OUT else 1))
         for k, name in enumerate(names):
             rows = [row for row in found.table if row["name"] == name]
             _line(axes, k, [row["num_components"] if by_number else k for row in rows], rows, criterion, name)
         _ring(axes, found, criterion, names, by_number)
-        axes.set_ylim(_reach([row[criterion] for row in found.table], -1 if criterion == HELD_OUT else 1))
         axes.set_ylabel(criterion)
         axes.set_title(f"{criterion}, {'larger' if criterion == HELD_OUT else 'smaller'} is better")
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
@@ -127,7 +127,9 @@ def selection(found: Selection, *, ax: Axes | None = None) -> Axes:
 def _line(axes: Axes, k: int, places: list[Any], rows: list[Row], criterion: str, name: str) -> None:
     values = [row[criterion] if math.isfinite(row[criterion]) else math.nan for row in rows]
     style: dict[str, Any] = {"color": colour(k), "marker": marker(k), "markersize": 5}
-    axes.plot(places, values, linewidth=1.2, linestyle=dash(k), label=plain(name), **style)
+    low, high = axes.get_ylim()
+    beyond = "" if any(low <= value <= high for value in values) else " (beyond the axis)"
+    axes.plot(places, values, linewidth=1.2, linestyle=dash(k), label=plain(name) + beyond, **style)
     out = [i for i, row in enumerate(rows) if row["status"] not in WINNERS]
     if out:
         hollow = style | {"markerfacecolor": "white", "label": f"_{name}"}

@@ -61,14 +61,20 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return plt.subplots()[1]
 
 
+def legend_entries(axes: Iterable[Axes]) -> dict[str, Any]:
+    """Return what stands for each thing that is drawn in some axes, by its label: the first that bears it."""
+    entries: dict[str, Any] = {}
+    for one in axes:
+        handles, labels = one.get_legend_handles_labels()
+        entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
+    return entries
+
+
 def add_legend(ax: Axes, outside: bool = True, of: Iterable[Axes] | None = None) -> None:
     """Put the legend beside the axes, where it hides nothing, or inside; it tells what is drawn there, or in several axes."""
     from matplotlib.collections import PathCollection
 
-    entries: dict[str, Any] = {}
-    for one in [ax] if of is None else of:
-        handles, labels = one.get_legend_handles_labels()
-        entries = dict(zip(labels, handles, strict=True)) | entries
+    entries = legend_entries([ax] if of is None else of)
     place: dict[str, Any] = {"loc": "best"}
     if outside:
         place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}

@@ -8,6 +8,7 @@ import numpy as np
 from jaxem.families.censored import Censored
 from jaxem.families.labelled import Labelled
 from jaxem.families.observed import Observed
+from jaxem.frames import as_frame, is_frame
 from jaxem.model import PyTree
 from jaxem.trees import Gated
 
@@ -37,8 +38,9 @@ def columns_of(data: PyTree) -> Columns:
     if isinstance(data, Observed):
         found = columns_of(data.values)
         return found._replace(values=np.where(np.asarray(data.mask).reshape(found.values.shape), found.values, np.nan))
-    if hasattr(data, "columns"):
-        return _array(np.asarray(data), [str(name) for name in data.columns])
+    if is_frame(data):
+        frame = as_frame(data)
+        return _array(np.asarray(frame), [str(name) for name in frame.columns])
     parts = data._asdict() if hasattr(data, "_asdict") else data
     if isinstance(parts, Mapping):
         return _beside({str(name): columns_of(part) for name, part in parts.items() if part is not None})

@@ -1,7 +1,7 @@
-"""What is reported of each number of components, and which of them is preferred."""
+"""What is reported of each form and number of components, and which of them is preferred."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,15 +14,17 @@ from jaxem.fitting import Fit
 from jaxem.model import PyTree
 from jaxem.models.mixture import mixture
 from jaxem.restarts import Restarts, num_reached, same_maximum
+from jaxem.shell.kinds import KINDS
+from jaxem.shell.table import Table
 from jaxem.stopping import Status
 
 
 class Candidate(NamedTuple):
     """What came of one number of components: the best Fit, its components in order of falling weight, and all starts."""
 
+    form: str  # of covariance; "" where a family has none
     num_components: int
     best: Fit
-    covariances: np.ndarray  # (k, d, d), whatever their form
     bic: float
     reached: int  # starts that converged within `same` nats of the best
     same: float
@@ -31,29 +33,42 @@ class Candidate(NamedTuple):
     own_parameters: int  # of each component alone
 
     @property
+    def covariances(self) -> np.ndarray | None:
+        """Matrices (k, d, d), whatever their form; of Student-t components the scales; None of families that have none."""
+        if not self.form:
+            return None
+        mean, spread = self.best.params.components[:2]
+        return np.asarray(families.full_covariances(self.form, families.Gaussian(mean, spread)))
+
+    @property
     def ended(self) -> int:
         """How many starts ran to their end; the others were given up after short runs."""
         return len(self.steps) - self.statuses.get(Status.NOT_CONTINUED, 0)
 
 
-def candidate(covariance: str, num_components: int, restarts: Restarts, x: np.ndarray) -> Candidate:
-    """Return what is reported of a search among `num_components`, x (n, d)."""
-    model, best = mixture(families.gaussian(covariance), num_components), restarts.best
+def candidate(kind: str, form: str, num_components: int, restarts: Restarts, table: Table) -> Candidate:
+    """Return what is reported of a search among `num_components` of a family, for the rows of a table."""
+    model, best = mixture(KINDS[kind].make(form), num_components), restarts.best
     params = jax.tree.map(np.asarray, best.params)
     best = best._replace(params=rearrange(model.constraints, params, np.argsort(-params.weights, kind="stable")))
     status = np.asarray(restarts.fits.status)
     statuses = {Status(s): int(count) for s, count in zip(*np.unique(status, return_counts=True), strict=True)}
     return Candidate(
+        form,
         num_components,
         best,
-        np.asarray(families.full_covariances(covariance, best.params.components)),
-        bic(model, best, x),
+        bic(model, best, table.data, table.weights),
         num_reached(restarts),
         float(same_maximum(best.log_likelihood)),
         statuses,
         np.asarray(restarts.fits.num_steps),
         _own_parameters(model.constraints.components, best.params.components) // num_components,
     )
+
+
+def centres(components: Any) -> np.ndarray:
+    """Return the means, or of Student-t components the locations: (k, d)."""
+    return np.asarray(components[0])
 
 
 def _own_parameters(domain: PyTree, components: PyTree) -> int:

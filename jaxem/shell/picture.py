@@ -1,192 +1,150 @@
-"""A picture of a fitted Gaussian mixture: points by component, ellipses that hold half and 95 % of each, BIC beside them."""
+"""A picture of a fitted mixture: rows by component, ellipses or densities, and ΔBIC of what was tried beside them."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxem.model import Model
+from jaxem.plots import panels
+from jaxem.plots.mixtures import draw_pairs, draw_plane
+from jaxem.plots.scenes import Ellipses, Scene, along, ellipses
+from jaxem.plots.style import FAINT, INK, colour, legend_entries, styled
+from jaxem.plots.tables import Columns
 from jaxem.shell.candidates import Candidate
 from jaxem.shell.table import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # an optional dependency
-
-COLOURS = ("#2a6f97", "#e07a2f", "#4d908e", "#b5446e", "#8a6fb0", "#c9a227", "#5b7b3a", "#7a4b3a", "#3d5a80", "#999999")
-INK, FAINT = "#333333", "#d9d9d9"
-STYLE: dict[Any, Any] = {
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "figure.dpi": 150,
-    "font.size": 10,
-    "savefig.dpi": 150,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-MOST_PAIRED = 5  # columns up to which all pairs are drawn; beyond, the first two principal axes
-MOST_POINTS = 20_000
-SHARES = (0.5, 0.95)
-
-
-class _Scene(NamedTuple):
-    """What is drawn: some rows of x (m, d) with their labels, and the mixture in the same coordinates."""
-
-    names: Sequence[str]
-    x: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
-    means: np.ndarray  # (k, d)
-    covariances: np.ndarray  # (k, d, d)
-
-
-def draw(table: Table, source: str, candidates: Sequence[Candidate], chosen: Candidate, labels: np.ndarray) -> Figure:
-    """Return a figure of the chosen mixture; with several candidates, of their BIC too.
-
-    One column: densities over a histogram; two: points and ellipses; up to five: all pairs; more: principal axes.
-    """
-    import matplotlib
+    from matplotlib.axes import Axes  # an optional dependency
     from matplotlib.figure import Figure
 
-    scene = _scene(table, chosen, labels)
-    k, size, several = chosen.num_components, len(scene.names), len(candidates) > 1
-    title = f"{source}: {len(labels)} rows, {k} component{'s' if k > 1 else ''}"
-    with matplotlib.rc_context(STYLE):
-        width = (9.7 if several else 6.5) if size <= 2 else 2.1 * size
-        figure = Figure(figsize=(width, 5.2 if size <= 2 else 2.0 * size), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", color=INK, weight="bold")
-        beside = _pairs(figure, scene) if size > 2 else _single(figure, scene, several)
+MOST_PAIRED = 5  # columns up to which all pairs are drawn; beyond, the first two principal axes
+ROUND_TENS = (0, 2, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+MOST_NAMED = 5  # forms whose ΔBIC has a colour and a name; the others are faint
+
+
+def draw(
+    table: Table, source: str, model: Model, candidates: Sequence[Candidate], chosen: Candidate, shares: np.ndarray
+) -> Figure:
+    """Return a figure of the chosen mixture with a legend; with several candidates, of what their BIC is above its own too.
+
+    One column: densities over a histogram; two: points and ellipses; up to five: all pairs; more: principal axes. `shares`
+    (n, k) say what of each row is whose.
+    """
+    from matplotlib.figure import Figure
+
+    scene = _scene(table, model, chosen, shares)
+    k, size, several = chosen.num_components, min(len(table.names), MOST_PAIRED + 1), len(candidates) > 1
+    paired = 2 < size <= MOST_PAIRED
+    width = 2.1 * max(size, 4) if paired else 9.7 if several else 6.5
+    with styled():
+        figure = Figure(figsize=(width, 2.0 * max(size, 4) if paired else 5.4), layout="constrained", dpi=150)
+        figure.suptitle(f"{source}: {len(shares)} rows, {k} component{'s' if k > 1 else ''}", x=0.01, ha="left", weight="bold")
+        beside = _pairs(figure, scene) if paired else _single(figure, scene, several)
+        entries = legend_entries(figure.axes)
         if several:
             _criterion(figure.add_subplot(beside), candidates, chosen)
+        columns = min(int(width / 2.5), len(entries))
+        figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=columns)
         figure.canvas.draw()  # lays out while the style holds
     return figure
 
 
-def _scene(table: Table, chosen: Candidate, labels: np.ndarray) -> _Scene:
-    rows = np.linspace(0, len(labels) - 1, min(len(labels), MOST_POINTS)).astype(int)
+def _scene(table: Table, model: Model, chosen: Candidate, shares: np.ndarray) -> Scene:
+    places, weights = list(range(len(table.names))), table.weights
+    columns = Columns(tuple(table.names), table.values.astype(float), tuple((None, j) for j in places), False)
+    counted = np.ones(len(shares)) if weights is None else np.asarray(weights, float)
+    kept = counted > 0
     params = chosen.best.params
-    scene = _Scene(
-        [_plain(name) for name in table.names],
-        table.values[rows].astype(np.float64),
-        labels[rows],
-        np.asarray(params.weights, np.float64),
-        np.asarray(params.components.mean, np.float64),
-        chosen.covariances.astype(np.float64),
-    )
-    return scene if len(table.names) <= MOST_PAIRED else _principal(scene)
+    return _filled(Scene(model, params, columns, places, columns.values[kept], counted[kept], shares[kept].astype(float)))
 
 
-def _plain(name: str) -> str:
-    """Return `name` with nothing in it that matplotlib would read as mathematics."""
-    return name.replace("$", r"\$")
+def _filled(scene: Scene) -> Scene:
+    """Return the scene with something in each hole, so that its row has a place to be seen at."""
+    holes = np.isnan(scene.x)
+    if not holes.any():
+        return scene
+    found = ellipses(scene)
+    typical = np.nanmean(scene.x, 0)[None] if found is None else found.centre[scene.labels]
+    return scene._replace(x=np.where(holes, typical, scene.x))
 
 
-def _principal(scene: _Scene) -> _Scene:
-    """Return the scene seen along its two widest directions, columns in units of their standard deviations."""
-    centre, scale = scene.x.mean(0), scene.x.std(0)
-    standard = (scene.x - centre) / scale
-    _, values, axes = np.linalg.svd(standard, full_matrices=False)
-    share = values**2 / (values**2).sum()
-    project = axes[:2].T / scale[:, None]
-    return scene._replace(
-        names=[f"principal axis {i + 1} ({share[i]:.0%} of variance)" for i in range(2)],
-        x=(scene.x - centre) @ project,
-        means=(scene.means - centre) @ project,
-        covariances=project.T @ scene.covariances @ project,
-    )
-
-
-def _colour(component: int) -> str:
-    return COLOURS[component % len(COLOURS)]
-
-
-def _densities(x: np.ndarray, scene: _Scene, column: int) -> np.ndarray:
-    """Return π_k times the marginal density of each component at x (m,): (k, m)."""
-    mean, variance = scene.means[:, column, None], scene.covariances[:, column, column, None]
-    return scene.weights[:, None] * np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(2 * math.pi * variance)
-
-
-def _histogram(axes: Any, scene: _Scene, column: int) -> None:
-    x = scene.x[:, column]
-    axes.hist(x, bins=min(60, max(10, int(2 * len(x) ** 0.4))), density=True, color=FAINT, edgecolor="white", linewidth=0.5)
-    margin = 0.08 * np.ptp(x)
-    grid = np.linspace(x.min() - margin, x.max() + margin, 400)
-    parts = _densities(grid, scene, column)
-    for component, part in enumerate(parts):
-        axes.fill_between(grid, part, color=_colour(component), alpha=0.25, linewidth=0)
-        axes.plot(grid, part, color=_colour(component), linewidth=1.4)
-    axes.plot(grid, parts.sum(0), color=INK, linewidth=1.1)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(scene.names[column])
-
-
-def _plane(axes: Any, scene: _Scene, across: int, up: int) -> None:
-    from matplotlib.patches import Ellipse
-
-    m = len(scene.x)
-    axes.scatter(
-        scene.x[:, across],
-        scene.x[:, up],
-        s=min(16, max(2, 6000 / m)),
-        c=[_colour(label) for label in scene.labels],
-        alpha=0.75 if m < 2000 else 0.35,
-        linewidths=0,
-        rasterized=m > 2000,
-        zorder=2,
-    )
-    plane = np.ix_((across, up), (across, up))
-    for component, (mean, covariance) in enumerate(zip(scene.means, scene.covariances, strict=True)):
-        values, vectors = np.linalg.eigh(covariance[plane])
-        angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
-        for share in SHARES:
-            low, high = 2 * np.sqrt(np.maximum(values, 0) * -2 * math.log(1 - share))
-            shape = {"xy": mean[[across, up]], "width": high, "height": low, "angle": angle}
-            axes.add_patch(Ellipse(**shape, facecolor=_colour(component), alpha=0.12, linewidth=0, zorder=1))
-            axes.add_patch(Ellipse(**shape, fill=False, edgecolor=_colour(component), linewidth=1.3, zorder=3))
-    axes.autoscale_view()
-    axes.set_xlabel(scene.names[across])
-    axes.set_ylabel(scene.names[up])
-
-
-def _single(figure: Figure, scene: _Scene, several: bool) -> Any:
-    """Draw one or two columns, and return the place beside them."""
+def _single(figure: Figure, scene: Scene, several: bool) -> Any:
+    """Draw one picture of all columns, and return the place beside it."""
     grid = figure.add_gridspec(1, 2, width_ratios=(6.5, 3.2)) if several else figure.add_gridspec(1, 1)
     axes = figure.add_subplot(grid[0, 0])
-    if len(scene.names) == 1:
-        _histogram(axes, scene, 0)
+    size = len(scene.places)
+    if size == 1:
+        panels.histogram(axes, scene, 0, along(scene, 0))
+    elif size == 2:
+        draw_plane(axes, scene, ellipses(scene), 0, 1)
     else:
-        _plane(axes, scene, 0, 1)
+        _principal(axes, scene)
     return grid[0, -1]
 
 
-def _pairs(figure: Figure, scene: _Scene) -> Any:
+def _principal(axes: Axes, scene: Scene) -> None:
+    """Draw rows and ellipses along the two widest directions of the columns in units of their standard deviations."""
+    centre, scale = scene.x.mean(0), scene.x.std(0)
+    scale = np.where(scale > 0, scale, 1)
+    _, values, directions = np.linalg.svd((scene.x - centre) / scale, full_matrices=False)
+    share = values**2 / (values**2).sum()
+    project = directions[:2].T / scale[:, None]
+    panels.points(axes, scene, *((scene.x - centre) @ project).T)
+    found = ellipses(scene)
+    if found is not None:
+        seen = Ellipses((found.centre - centre) @ project, project.T @ found.scale @ project, found.dof)
+        panels.draw_ellipses(axes, seen, 0, 1)
+    axes.set_xlabel(f"principal axis 1 ({share[0]:.0%} of variance)")
+    axes.set_ylabel(f"principal axis 2 ({share[1]:.0%} of variance)")
+
+
+def _pairs(figure: Figure, scene: Scene) -> Any:
     """Draw all pairs of columns below a diagonal of single ones, and return the place in the empty corner."""
-    size = len(scene.names)
+    size = len(scene.places)
     grid = figure.add_gridspec(size, size)
-    for across in range(size):
-        bottom = None
-        for up in reversed(range(across, size)):
-            axes = figure.add_subplot(grid[up, across], sharex=bottom)
-            bottom = bottom or axes
-            if across == up:
-                _histogram(axes, scene, across)
-            else:
-                _plane(axes, scene, across, up)
-            axes.label_outer()
-    return grid[: size // 2, (size + 1) // 2 :]
+    axes = np.full((size, size), None)
+    for across, up in itertools.combinations_with_replacement(range(size), 2):
+        axes[up, across] = figure.add_subplot(grid[up, across])
+    draw_pairs(axes, scene)
+    # a grid of its own: labels around it then move no axes of the others
+    return grid[: size // 2, (size + 1) // 2 :].subgridspec(1, 1)[0, 0]
 
 
 def _criterion(axes: Any, candidates: Sequence[Candidate], chosen: Candidate) -> None:
+    """Draw what the BIC of each candidate is above that of the chosen one: evenly up to 10, by powers of ten beyond."""
     finite = [c for c in candidates if math.isfinite(c.bic)]
-    axes.plot([c.num_components for c in finite], [c.bic for c in finite], color=INK, linewidth=1.2, marker="o", markersize=4)
-    axes.plot(chosen.num_components, chosen.bic, "o", markersize=10, color=INK, markerfacecolor="white", markeredgewidth=2)
-    axes.set_title("BIC, smaller is better", color=INK)
+    forms = sorted({c.form for c in finite}, key=lambda form: min(c.bic for c in finite if c.form == form))
+    for place, form in reversed(list(enumerate(forms))):
+        points = [(c.num_components, c.bic - chosen.bic) for c in finite if c.form == form]
+        named = place < MOST_NAMED
+        tint = INK if len(forms) == 1 else colour(place) if named else FAINT
+        axes.plot(*zip(*points, strict=True), color=tint, linewidth=1.2, marker="o", markersize=4, label=form if named else "_")
+    axes.plot(chosen.num_components, 0, "o", markersize=10, color=INK, markerfacecolor="none", markeredgewidth=2)
+    _by_what_matters(axes, [c.bic - chosen.bic for c in finite])
+    axes.set_title("ΔBIC, above the chosen one", color=INK)
     axes.set_xlabel("components")
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    if len(forms) > 1:
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8)
+
+
+def _by_what_matters(axes: Any, gaps: Sequence[float]) -> None:
+    low, high = min(gaps), max(*gaps, 10.0)
+    axes.set_yscale("symlog", linthresh=10, linscale=1)
+    ticks = sorted({sign * tick for tick in ROUND_TENS for sign in (-1, 1) if low <= sign * tick <= high})
+    axes.set_yticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
+    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.set_ylim(1.3 * low - 1, 1.5 * high)
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

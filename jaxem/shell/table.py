@@ -1,125 +1,242 @@
 """Numbers from a CSV file; whatever is not a table of finite numbers is a ValueError that says where and what to do."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-DELIMITERS = (",", ";", "\t")
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "."}
+from jaxem.families.observed import observed
+from jaxem.shell.columns import find_column, find_columns
+from jaxem.shell.lines import NAMES, Lines, is_missing, is_number, looks_like_names, read_lines, with_points
+
+MOST_LABELS = 50  # different words in a column of labels
+ROWS = "(numbers of rows)"
+WORDS = "words"
 
 
 class Table(NamedTuple):
-    """Column names, and values (n, d) in float64."""
+    """Column names and values (n, d) in float64; the line of each row, its weight and its label; and what was left out."""
 
     names: tuple[str, ...]
     values: np.ndarray
+    lines: Sequence[int] = ()
+    weights: np.ndarray | None = None
+    labels: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> Any:
+        """The values, as what a family takes: NaN, where there is any, is missing."""
+        return observed(self.values) if np.isnan(self.values).any() else self.values
 
 
-class _Line(NamedTuple):
-    number: int
-    cells: list[str]
+class _File(NamedTuple):
+    """A file by columns: their names, their cells, and the line of each row."""
+
+    path: object
+    names: tuple[str, ...]
+    columns: list[tuple[str, ...]]
+    lines: list[int]
 
 
-def read_table(path: Path | Traversable, columns: str | None = None, header: bool | None = None) -> Table:
-    """Return the columns of a CSV file, separated by commas, semicolons or tabs.
+def read_table(
+    path: Path | Traversable,
+    columns: str | None = None,
+    header: bool | None = None,
+    weights: str | None = None,
+    labels: str | None = None,
+    wanted: Sequence[str] = (),
+    missing: str = "refuse",
+) -> Table:
+    """Return the columns of a CSV file, separated by commas, semicolons, tabs or spaces, with decimal points or commas.
 
-    columns: names or numbers from 1 on, separated by commas; None takes all. header: whether the first line holds names; None
-    takes it so where it holds no number but some word.
+    columns: names, numbers from 1 on, or ranges of them, between commas; None takes all but those of words, of nothing, and
+    of the numbers of rows, and says so in `notes`. header: whether the first line holds names; None takes it so where it
+    holds no number but some word. weights, labels: the columns of those, which are left out of the values. wanted: names of
+    columns that a model has, which are found by name or, where there are no names, in order. missing: "refuse" values that
+    are missing, "drop" their rows, or "fit" them as NaN.
 
-    Raises ValueError for lines of unequal length, unknown columns, and cells that are not finite numbers; OSError for a file
-    that cannot be read.
+    Raises ValueError for lines of unequal length, unknown columns, cells that are not finite numbers, weights that are
+    negative or all zero, and labels that hardly repeat; OSError for a file that cannot be read.
     """
-    lines = _read_lines(path)
-    first = lines[0].cells
-    has_names = _looks_like_names(first) if header is None else header
-    names = tuple(first) if has_names else tuple(f"x{i}" for i in range(1, len(first) + 1))
-    if has_names and len(lines) == 1:
+    read = read_lines(path)
+    file = _by_columns(read, header, path)
+    weighing = None if weights is None else find_column("--weights", weights, file.names, path)
+    labelling = None if labels is None else find_column("--labels", labels, file.names, path)
+    apart = [place for place in (weighing, labelling) if place is not None]
+    chosen, left = _chosen(file, columns, wanted, apart)
+    _check_apart(chosen, apart, file)
+    table = Table(
+        tuple(file.names[i] for i in chosen),
+        np.stack([_numbers(file, i, missing) for i in chosen], axis=1),
+        file.lines,
+        None if weighing is None else _weights(file, weighing),
+        None if labelling is None else _labels(file, labelling),
+        (*_format(read), *([f"left out: {'; '.join(left)}"] if left else [])),
+    )
+    return _without_holes(table, path) if missing == "drop" else table
+
+
+def _without_holes(table: Table, path: object) -> Table:
+    whole = ~np.isnan(table.values).any(1)
+    dropped = int((~whole).sum())
+    if not whole.any():
+        raise ValueError(f"{path}: every row has a missing value: choose other columns, or --missing fit.")
+    return table._replace(
+        values=table.values[whole],
+        lines=[line for line, keep in zip(table.lines, whole, strict=True) if keep],
+        weights=None if table.weights is None else table.weights[whole],
+        labels=None if table.labels is None else [label for label, keep in zip(table.labels, whole, strict=True) if keep],
+        notes=(*table.notes, *([f"dropped: {dropped} row{'s'[: dropped != 1]} with missing values"] if dropped else [])),
+    )
+
+
+def _by_columns(read: Lines, header: bool | None, path: object) -> _File:
+    lines, first = read.lines, read.lines[0].cells
+    cells = [with_points(cell) for cell in first] if read.has_commas else first
+    has_names = looks_like_names(cells) if header is None else header
+    names = tuple((has_names and name) or f"x{i}" for i, name in enumerate(first, 1))
+    rows = lines[has_names:]
+    if not rows:
         raise ValueError(f"{path} holds column names but no rows.")
-    chosen = range(len(names)) if columns is None else _choose(columns, names, path)
-    rows = [[_number(line, i, names, path) for i in chosen] for line in lines[has_names:]]
-    return Table(tuple(names[i] for i in chosen), np.array(rows, np.float64))
+    columns = list(zip(*(line.cells for line in rows), strict=True))
+    if read.has_commas:
+        columns = [tuple(map(with_points, column)) for column in columns]
+    if not (has_names and first[0]):
+        names = (ROWS if has_names and _counts_rows(columns[0]) else names[0], *names[1:])
+    return _File(path, names, columns, [line.number for line in rows])
 
 
-def _read_lines(path: Path | Traversable) -> list[_Line]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read()
-        reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text), skipinitialspace=True, strict=True)
-        lines = [_Line(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a text file of comma-separated values: {error}.") from error
-    if not lines:
-        raise ValueError(f"{path} is empty.")
-    width = len(lines[0].cells)
-    for line in lines:
-        if len(line.cells) != width:
-            raise ValueError(f"{path}, line {line.number}: {len(line.cells)} cells, where line {lines[0].number} has {width}.")
-    return lines
+def _counts_rows(column: Sequence[str]) -> bool:
+    """Tell whether a column holds 0, 1, 2, … or 1, 2, 3, …, as R and pandas write it under no name."""
+    return column[0] in ("0", "1") and list(column) == [str(i) for i in range(int(column[0]), int(column[0]) + len(column))]
 
 
-def _delimiter(text: str) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return max(DELIMITERS, key=first.count)
+def _chosen(file: _File, columns: str | None, wanted: Sequence[str], apart: Sequence[int]) -> tuple[list[int], list[str]]:
+    """Return the places of the columns to take, and what is said of those that were left out."""
+    if columns is not None:
+        return find_columns("--columns", columns, file.names, file.path), []
+    if not wanted:
+        return _numeric(file, apart)
+    missing = [name for name in wanted if name not in file.names]
+    if missing and not (_nameless(file.names) or _nameless(wanted)):
+        raise ValueError(
+            f"{file.path} has no column {missing[0]!r}: name those that stand for {', '.join(wanted)} by --columns."
+        )
+    return (_numeric(file, apart)[0], []) if missing else ([file.names.index(name) for name in wanted], [])
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _nameless(names: Sequence[str]) -> bool:
+    return all(name[:1] == "x" and name[1:].isdecimal() for name in names)
 
 
-def _looks_like_names(cells: Sequence[str]) -> bool:
-    words = [cell for cell in cells if cell.lower() not in MISSING]
-    return bool(words) and not any(map(_is_number, words))
-
-
-def _choose(columns: str, names: tuple[str, ...], path: object) -> list[int]:
-    chosen = [_column(name.strip(), names, path) for name in next(csv.reader([columns]), [])]
+def _numeric(file: _File, apart: Sequence[int]) -> tuple[list[int], list[str]]:
+    """Return the places of columns of numbers, and of each other one its name and what it holds."""
+    kinds = {i: _kind(file, i) for i in range(len(file.names)) if i not in apart}
+    chosen = [i for i, kind in kinds.items() if kind is None]
     if not chosen:
-        raise ValueError(f"--columns names no column; {path} has {', '.join(names)}.")
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"--columns {columns} names a column twice.")
-    return chosen
+        held = ", ".join(f"{file.names[i]} ({kind})" for i, kind in kinds.items())
+        raise ValueError(f"{file.path} has no column of numbers to fit: it has {held or 'no other column'}.")
+    left = [f"{file.names[i]} ({kind})" if kind else file.names[i] for i, kind in kinds.items() if kind is not None]
+    groups = [file.names[i] for i, kind in kinds.items() if kind == WORDS and len(set(file.columns[i])) <= MOST_LABELS]
+    hint = [f"--labels {groups[0]} compares that with the components"] if groups and not apart else []
+    return chosen, [", ".join(left), *hint] if left else []
 
 
-def _column(name: str, names: tuple[str, ...], path: object) -> int:
-    if names.count(name) > 1:
-        raise ValueError(f"--columns: {path} has {names.count(name)} columns {name!r}: give their numbers, from 1 on.")
-    if name in names:
-        return names.index(name)
-    if name.isdecimal() and 1 <= int(name) <= len(names):
-        return int(name) - 1
-    raise ValueError(f"--columns: {path} has no column {name!r}; it has {', '.join(names)} (or 1 to {len(names)}).")
+def _kind(file: _File, place: int) -> str | None:
+    """Return what a column holds that is not to be fitted; None for numbers, of which less than half may be mistyped."""
+    if file.names[place] == ROWS:
+        return ""
+    column = file.columns[place]
+    if _as_floats(column) is not None:
+        return None
+    known = [cell for cell in column if not is_missing(cell)]
+    if not known:
+        return "empty"
+    return None if 2 * sum(map(is_number, known)) >= len(known) else WORDS
 
 
-def _number(line: _Line, column: int, names: tuple[str, ...], path: object) -> float:
-    cell = line.cells[column]
-    place = f"{path}, line {line.number}, column {names[column]!r}"
-    if cell.lower() in MISSING:
-        raise ValueError(f"{place}: the value is missing ({cell!r}): drop or fill in that row.")
-    if not _is_number(cell):
-        raise ValueError(f"{place}: {cell!r} is not a number: choose the columns of numbers by --columns.")
+def _check_apart(chosen: Sequence[int], apart: Sequence[int], file: _File) -> None:
+    if len(set(apart)) < len(apart):
+        raise ValueError(f"--weights and --labels both name {file.names[apart[0]]!r}: give two columns.")
+    both = [file.names[i] for i in apart if i in chosen]
+    if both:
+        raise ValueError(f"--columns names {both[0]!r}, and so does --weights or --labels: leave it out of one of them.")
+
+
+def _format(read: Lines) -> list[str]:
+    said = [f"separated by {NAMES[read.delimiter]}"] if read.delimiter in NAMES else []
+    return [", ".join([*said, *(["decimal commas"] if read.has_commas else [])])] if said else []
+
+
+def _as_floats(column: Sequence[str]) -> np.ndarray | None:
+    try:
+        values = np.array(column, dtype=np.float64)
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() else None
+
+
+def _numbers(file: _File, place: int, missing: str = "refuse") -> np.ndarray:
+    values = _as_floats(file.columns[place])
+    if values is None:
+        name, cells = file.names[place], zip(file.lines, file.columns[place], strict=True)
+        return np.array([_number(f"{file.path}, line {line}, column {name!r}", cell, missing) for line, cell in cells])
+    return values
+
+
+def _number(place: str, cell: str, missing: str) -> float:
+    if is_missing(cell):
+        if missing != "refuse":
+            return math.nan
+        raise ValueError(f"{place}: the value is missing ({cell!r}): fill it in, or --missing drop, or --missing fit.")
+    if not is_number(cell):
+        raise ValueError(f"{place}: {cell!r} is not a number: mend it, or choose the columns of numbers by --columns.")
     value = float(cell)
     if not math.isfinite(value):
         raise ValueError(f"{place}: {cell!r} is not finite: drop or mend that row.")
     return value
 
 
-def check_table(table: Table, num_components: int, source: str) -> None:
+def _weights(file: _File, place: int) -> np.ndarray:
+    weights = _numbers(file, place)
+    if weights.min() < 0:
+        line, name = file.lines[int(weights.argmin())], file.names[place]
+        raise ValueError(f"{file.path}, line {line}, column {name!r}: a weight must be at least 0, got {weights.min():g}.")
+    if weights.sum() == 0:
+        raise ValueError(f"{file.path}: all weights in column {file.names[place]!r} are 0: no row is left.")
+    return weights
+
+
+def _labels(file: _File, place: int) -> Sequence[str]:
+    column = file.columns[place]
+    number = len(set(column))
+    if number > MOST_LABELS:
+        raise ValueError(
+            f"--labels: column {file.names[place]!r} has {number} different values in {len(column)} rows: labels are those of "
+            f"groups, at most {MOST_LABELS}."
+        )
+    return column
+
+
+def check_table(table: Table, num_components: int, source: str, may_be_constant: bool = False) -> None:
     """Raise ValueError unless all values are finite, every column varies, and there are rows for `num_components`."""
-    num_rows = len(table.values)
-    if num_rows < num_components:
-        raise ValueError(f"{source} has {num_rows} rows, fewer than {num_components} components: lower --components.")
-    if not np.isfinite(table.values).all():
+    present = table.values if table.weights is None else table.values[table.weights > 0]
+    if len(present) < num_components:
+        weighted = "" if table.weights is None else " of weight above 0"
+        raise ValueError(
+            f"{source} has {len(present)} rows{weighted}, fewer than {num_components} components: lower --components."
+        )
+    if np.isinf(table.values).any():
         raise ValueError(f"{source} has numbers that {table.values.dtype} cannot hold: rescale them.")
-    constant = [name for name, column in zip(table.names, table.values.T, strict=True) if np.ptp(column) == 0]
-    if constant:
+    constant = [name for name, column in zip(table.names, present.T, strict=True) if _is_constant(column)]
+    if constant and not may_be_constant:
         raise ValueError(f"{source}: the same value in every row of {', '.join(constant)}: leave it out by --columns.")
+
+
+def _is_constant(column: np.ndarray) -> bool:
+    known = column[~np.isnan(column)]
+    return not known.size or bool(np.ptp(known) == 0)

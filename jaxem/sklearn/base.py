@@ -45,6 +45,24 @@ def precision_of(*trees: PyTree) -> Iterator[None]:
             yield
 
 
+def check_rules(estimator: Any) -> None:
+    """Raise ValueError for a parameter that breaks the rule that the estimator has for it."""
+    for name, (holds, needs) in estimator._rules.items():
+        if not holds(getattr(estimator, name)):
+            raise ValueError(f"{name} must be {needs}, got {getattr(estimator, name)!r}.")
+
+
+def checked_numbers(estimator: Any, X: Any, reset: bool, least: int = 1) -> Any:
+    """Return X checked, as numbers (n, d), of which NaN are let pass where the estimator allows that."""
+    finite = "allow-nan" if estimator.allow_nan else True
+    return validate_data(estimator, X, reset=reset, dtype=estimator._dtypes, ensure_all_finite=finite, ensure_min_samples=least)
+
+
+def with_holes(x: PyTree, allow_nan: bool) -> PyTree:
+    """Return rows, as some of which is missing where that is allowed and any is."""
+    return observed(x) if allow_nan and _has_holes(x) else x
+
+
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """A mixture that is fitted to rows X (n, d): who inherits says which, and how it is learnt."""
 
@@ -62,20 +80,15 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
 
     def _checked(self, X: Any, reset: bool) -> PyTree:
         """Return X checked, as numbers (n, d); `reset` where they are learnt from."""
-        needs = {"ensure_min_samples": 2} if reset else {}
-        finite = "allow-nan" if self.allow_nan else True
-        return validate_data(self, X, reset=reset, dtype=self._dtypes, ensure_all_finite=finite, **needs)
+        return checked_numbers(self, X, reset, 2 if reset else 1)
 
     def _rows(self, X: Any, reset: bool) -> PyTree:
         """Return X checked, as rows that a model takes."""
-        x = self._checked(X, reset)
-        return observed(x) if self.allow_nan else x
+        return with_holes(self._checked(X, reset), self.allow_nan)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows X (n, d), of which each counts as often as its `sample_weight` (n,) says."""
-        for name, (holds, needs) in self._rules.items():
-            if not holds(getattr(self, name)):
-                raise ValueError(f"{name} must be {needs}, got {getattr(self, name)!r}.")
+        check_rules(self)
         x = self._rows(X, reset=True)
         weights = None if sample_weight is None else np.asarray(check_weights(sample_weight, len(rows_of(x)[0])))
         present = len(rows_of(x)[0]) if weights is None else np.count_nonzero(weights)
@@ -94,7 +107,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def _of_rows(self, capability: str, X: Any) -> np.ndarray:
         check_is_fitted(self)
         params = self._fitted_params()
-        x = _as_wide_as(params, self._rows(X, reset=False))
+        x = as_wide_as(params, self._rows(X, reset=False))
         with precision_of(x, params):
             return np.asarray(require(self._model(), capability)(params, x))
 
@@ -146,7 +159,12 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return tags
 
 
-def _as_wide_as(params: PyTree, x: PyTree) -> PyTree:
+def _has_holes(x: PyTree) -> bool:
+    """Tell whether anything may be missing of rows: all that are no plain numbers, or NaN are among them."""
+    return not isinstance(x, np.ndarray) or x.dtype.kind != "f" or bool(np.isnan(x).any())
+
+
+def as_wide_as(params: PyTree, x: PyTree) -> PyTree:
     """Return rows with floats at least as wide as those of params, which would else be narrowed to theirs."""
     wide = np.result_type(np.float32, *(leaf for leaf in jax.tree.leaves(params) if leaf.dtype.kind == "f"))
 

@@ -36,6 +36,9 @@ def widened(form: str, params: Mixture, reg_covar: Array) -> Mixture:
     return params._replace(components=Gaussian(mean, covariance + reg_covar))
 
 
+widened_alone = jax.jit(widened, static_argnums=0)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def begun(
     model: Model, form: str, params: Mixture, data: PyTree, weights: Array, responsibilities: Array, reg_covar: Array

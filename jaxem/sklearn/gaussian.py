@@ -18,7 +18,7 @@ from jaxem.families import Gaussian, Observed, gaussian
 from jaxem.model import Model, PyTree
 from jaxem.models.mixture import Mixture, mixture
 from jaxem.sklearn.base import Estimator, Rule, number, one_of, whole_number
-from jaxem.sklearn.climb import Climb, begun, climbed
+from jaxem.sklearn.climb import Climb, begun, climbed, widened_alone
 from jaxem.sklearn.precisions import (
     FORMS,
     cholesky_of_precisions,
@@ -160,7 +160,8 @@ class GaussianMixture(Estimator):
         shares = responsibilities(self.init_params, x, rows.weights, self.n_components, random)
         reg_covar = np.asarray(self.reg_covar, x.dtype)
         if isinstance(rows.given, Observed):
-            return from_responsibilities(model, rows.given, shares, rows.weights)
+            start = from_responsibilities(model, rows.given, shares, rows.weights)
+            return widened_alone(self.covariance_type, start, reg_covar)
         shares = pad(shares)[0]
         about = _about(x, rows.weights, self.n_components, self.covariance_type)
         return begun(model, self.covariance_type, about, rows.data, rows.padded_weights, shares, reg_covar)

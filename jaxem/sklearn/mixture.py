@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxem.arrays import as_arrays, at_least_one
 from jaxem.families.product import _product
 from jaxem.fitting import Fit, fit
+from jaxem.frames import is_frame
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.mixture import mixture
 from jaxem.restarts import fit_restarts
-from jaxem.sklearn.base import Estimator, Rule, number, one_of, precision_of, whole_number
+from jaxem.sklearn.base import Estimator, Rule, checked_numbers, number, one_of, precision_of, whole_number
 from jaxem.stopping import Status
 from jaxem.trees import rows_of
 
@@ -59,6 +60,7 @@ class Mixture(Estimator):
         n_init: int = 16,
         random_state: Any = None,
         warm_start: bool = False,
+        verbose: int = 0,
         allow_nan: bool = False,
     ) -> None:
         self.family = family
@@ -68,6 +70,7 @@ class Mixture(Estimator):
         self.n_init = n_init
         self.random_state = random_state
         self.warm_start = warm_start
+        self.verbose = verbose
         self.allow_nan = allow_nan
 
     def _model(self) -> Model:
@@ -77,34 +80,28 @@ class Mixture(Estimator):
         return self.fit_.params
 
     def _checked(self, X: Any, reset: bool) -> PyTree:
-        check_family(self.family)
-        if isinstance(X, Mapping) or hasattr(X, "_fields"):
-            return as_arrays(X, "X")
-        if hasattr(X, "columns") and _reads_names(self.family):
-            return validate_data(self, X, reset=reset, skip_check_array=True)
-        return super()._checked(X, reset)
+        return checked_for(self, X, reset, 2 if reset else 1)
 
     def _learn(self, model: Model, x: PyTree, weights: np.ndarray | None) -> None:
         options: dict[str, Any] = {"tol": self.tol, "max_steps": self.max_iter}
         if self.warm_start and hasattr(self, "fit_"):
             found = fit(model, self.fit_.params, x, weights, **options)
         else:
-            found = fit_restarts(model, self._seed(), x, weights, num_restarts=self.n_init, **options).best
+            options |= {"num_restarts": self.n_init, "progress": bool(self.verbose)}
+            found = fit_restarts(model, self._seed(), x, weights, **options).best
         self._keep(jax.tree.map(np.asarray, found), x, weights)
 
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        return seed_of(self.random_state)
 
     def _keep(self, found: Fit, x: PyTree, weights: np.ndarray | None) -> None:
         """Set the attributes that a fit has found."""
-        status, known = Status(int(found.status)), found.history[: int(found.num_steps) + 1]
+        known = found.history[: int(found.num_steps) + 1]
         count = len(rows_of(x)[0]) if weights is None else weights.sum()
         self.fit_ = found._replace(history=known)
         self.weights_, self.params_ = found.params
-        self.converged_, self.n_iter_ = status == Status.CONVERGED, int(found.num_steps)
+        self.converged_, self.n_iter_ = has_converged(found), int(found.num_steps)
         self.lower_bound_, self.lower_bounds_ = float(found.height / count), (known / count).tolist()
-        if not self.converged_:
-            warnings.warn(f"The best of all starts ended {status.name}: {status.message}", ConvergenceWarning, stacklevel=4)
 
     def sample(self, n_samples: int = 1) -> tuple[PyTree, np.ndarray]:
         """Return n_samples rows drawn from the mixture, and the component of each."""
@@ -112,6 +109,29 @@ class Mixture(Estimator):
         count = at_least_one("n_samples", n_samples)
         with precision_of(self.fit_.params):
             return jax.tree.map(np.asarray, require(self._model(), "sample")(self._seed(), self.fit_.params, count))
+
+
+def seed_of(random_state: Any) -> int:
+    """Return an int seed drawn from whatever scikit-learn takes for a source of random numbers."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def has_converged(found: Fit) -> bool:
+    """Tell whether the best of all starts has converged, and warn where it has not."""
+    status = Status(int(found.status))
+    if status != Status.CONVERGED:
+        warnings.warn(f"The best of all starts ended {status.name}: {status.message}", ConvergenceWarning, stacklevel=5)
+    return status == Status.CONVERGED
+
+
+def checked_for(estimator: Any, X: Any, reset: bool, least: int = 1) -> PyTree:
+    """Return X checked, as rows that the estimator's family takes: numbers (n, d), a table with names, or a record."""
+    check_family(estimator.family)
+    if isinstance(X, Mapping) or hasattr(X, "_fields"):
+        return as_arrays(X, "X")
+    if is_frame(X) and _reads_names(estimator.family):
+        return validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return checked_numbers(estimator, X, reset, least)
 
 
 def _reads_names(family: Family) -> bool:

@@ -216,8 +216,9 @@ def test_lifetimes_that_all_go_on_end_finite_and_held(name):
         (Censored(np.ones(21), np.full(21, 2), np.full(21, 2.0)), Status.CONVERGED),
         (Censored(np.zeros(21), np.full(21, 1), WEEKS), Status.CONVERGED),
         (Censored(np.full(21, 3.0), BEYOND, WEEKS), Status.DEGENERATE),
+        (Censored(np.where(WEEKS > 6, 1e-300, 3.0), np.where(WEEKS > 6, -1, 0), WEEKS), Status.DEGENERATE),
     ],
-    ids=["all below", "all in one interval", "nothing known", "all equal"],
+    ids=["all below", "all in one interval", "nothing known", "all equal", "most below the least"],
 )
 def test_lifetimes_that_tell_little_end_finite(data, status):
     model = jaxem.single(families.censored(families.weibull()))

@@ -78,11 +78,11 @@ def spread_of(params: LinearGaussian, data: Series, weights: Array, emission: Em
     seen, following = step_weights(data, weights)
 
     def summed(covariances: Array) -> Array:
-        return (covariances * following.T[:, None, None]).sum((0, 3))
+        return (covariances * following.T[None, None]).sum((2, 3))
 
-    by_row = jnp.moveaxis(moments.covariance, (3, 0), (0, 1))
+    by_row = jnp.moveaxis(moments.covariance, (-1, -2), (0, 1))
     return Spread(
-        first=(moments.covariance[0] * weights[None, None]).sum(2),
+        first=(moments.covariance[:, :, 0] * weights[None, None]).sum(2),
         past=summed(moments.covariance),
         noise=summed(moments.noise_covariance),
         noise_lag=summed(moments.noise_lag),
@@ -208,7 +208,7 @@ def moments_of(params: LinearGaussian, data: Series, posterior: StateSpacePoster
     noise_covariance = following - lag @ a.T - a @ noise_lag.mT
 
     def lanes_last(x: Array) -> Array:
-        return jnp.moveaxis(x, (0, 1), (-1, 0))
+        return jnp.moveaxis(x, (0, 1), (-1, -2))
 
     noise = jnp.where((step_weights(data, jnp.ones_like(means[:, 0, 0]))[1] > 0)[:, :, None], noise, 0)
     moments = map(lanes_last, (means, covariance, noise, lag, noise_covariance, noise_lag))

@@ -1,0 +1,126 @@
+"""State space models beside published fits, plain loops, dense algebra, and what users may get wrong."""
+
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import LinearGaussian, families
+
+NAMES = ("m0", "V0", "A", "Q", "C", "R")
+
+
+def plain_steps(params, xs, num):
+    """EM by plain loops over sequences and steps, in the covariance form of the textbooks: heights, and the end."""
+    mean, first, move, noise, load, scatter = (np.array(leaf) for leaf in params[:6])
+    heights = []
+    for _ in range(num):
+        found = [plain_smoother(x, mean, first, move, noise, load, scatter) for x in xs]
+        heights.append(sum(height for height, *_ in found))
+        start = np.mean([m[0] for _, m, _, _ in found], 0)
+        first = np.mean([c[0] + np.outer(m[0] - start, m[0] - start) for _, m, c, _ in found], 0)
+        past = sum((c[:-1] + m[:-1, :, None] * m[:-1, None]).sum(0) for _, m, c, _ in found)
+        across = sum((g + m[1:, :, None] * m[:-1, None]).sum(0) for _, m, _, g in found)
+        after = sum((c[1:] + m[1:, :, None] * m[1:, None]).sum(0) for _, m, c, _ in found)
+        whole = sum((c + m[:, :, None] * m[:, None]).sum(0) for _, m, c, _ in found)
+        shown = sum(x.T @ m for x, (_, m, _, _) in zip(xs, found, strict=True))
+        squares, steps = sum(x.T @ x for x in xs), sum(map(len, xs))
+        mean, move, load = start, across @ np.linalg.inv(past), shown @ np.linalg.inv(whole)
+        noise = (after - move @ across.T - across @ move.T + move @ past @ move.T) / (steps - len(xs))
+        scatter = (squares - load @ shown.T - shown @ load.T + load @ whole @ load.T) / steps
+    return np.array(heights), (mean, first, move, noise, load, scatter)
+
+
+def plain_smoother(x, mean, first, move, noise, load, scatter):
+    height, ahead, spread, known = 0.0, mean, first, []
+    for row in x:
+        total = load @ spread @ load.T + scatter
+        left, gain = row - load @ ahead, np.linalg.solve(total, load @ spread).T
+        height -= 0.5 * (left @ np.linalg.solve(total, left) + np.linalg.slogdet(total)[1] + len(row) * np.log(2 * np.pi))
+        here, left_over = ahead + gain @ left, spread - gain @ load @ spread
+        known.append((here, left_over, ahead, spread))
+        ahead, spread = move @ here, move @ left_over @ move.T + noise
+    means, covariances, lags = [known[-1][0]], [known[-1][1]], []
+    for (here, left_over, _, _), (_, _, ahead, spread) in zip(known[-2::-1], known[:0:-1], strict=True):
+        back = np.linalg.solve(spread, move @ left_over).T
+        lags.insert(0, covariances[0] @ back.T)
+        means.insert(0, here + back @ (means[0] - ahead))
+        covariances.insert(0, left_over + back @ (covariances[0] - spread) @ back.T)
+    return height, np.array(means), np.array(covariances), np.array(lags).reshape(-1, mean.size, mean.size)
+
+
+def test_a_batch_of_six_takes_the_steps_of_plain_loops():
+    rng = np.random.default_rng(2)
+    move, load = np.array([[0.9, 0.2], [-0.2, 0.8]]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, -0.5]])
+    xs = []
+    for length in (40, 25, 40, 1, 33, 12):
+        states = [rng.normal(size=2) * 2]
+        for _ in range(length - 1):
+            states.append(move @ states[-1] + 0.5 * rng.normal(size=2))
+        xs.append(np.array(states) @ load.T + 0.7 * rng.normal(size=(length, 3)))
+    start = LinearGaussian(np.zeros(2), np.eye(2), 0.5 * np.eye(2), np.eye(2), load + 0.3, np.eye(3))
+    heights, ends = plain_steps(start, xs, 31)
+    fit = jaxem.fit(jaxem.linear_gaussian(2, 3), start, jaxem.sequences(xs), tol=-np.inf, max_steps=31)
+    np.testing.assert_allclose(fit.history[:31], heights, rtol=0, atol=1e-8)
+    for received, expected in zip(fit.params, ends, strict=False):
+        np.testing.assert_allclose(received, expected, rtol=0, atol=1e-8)
+
+
+def test_fifty_steps_are_those_of_pykalman_and_dynamax(reference, table):
+    case = reference("lgssm_seeded_em50")
+    start = LinearGaussian(*(np.array(case["init"][name]) for name in NAMES))
+    x = jaxem.sequences(table("lgssm_T150_D3"))
+    fit = jaxem.fit(jaxem.linear_gaussian(2, 3), start, x, tol=-np.inf, max_steps=50)
+    np.testing.assert_allclose(fit.history[:50], case["expected"]["trace50"], rtol=0, atol=1e-8)
+    for name, received in zip(NAMES, fit.params, strict=False):
+        np.testing.assert_allclose(received, case["expected"][name], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float64", 1e-8), ("float32", 1e-3)])
+def test_the_local_level_of_the_nile_is_the_published_one(reference, table, dtype, near):
+    expected, one = reference("nile_local_level_complete")["expected"], np.ones((1, 1), dtype)
+    params = LinearGaussian(np.full(1, 1000, dtype), 1e6 * one, one, 2000 * one, one, 1e4 * one)
+    where = lambda p: (p.initial_mean, p.initial_covariance, p.transition, p.emission)  # noqa: E731
+    model, start = jaxem.freeze(jaxem.linear_gaussian(1, 1), params, where)
+    x = jaxem.sequences(table("nile")[:, 1:].astype(dtype))
+    trace = jaxem.fit(model, start, x, tol=-np.inf, max_steps=100).history
+    np.testing.assert_allclose(trace[np.array([0, 1, 10, 100])], expected["trace_iters_0_1_10_100"], rtol=near / 100, atol=near)
+    fit = jaxem.fit(model, start, x, solver=jaxem.squarem())
+    np.testing.assert_allclose(fit.log_likelihood, expected["loglik"], atol=1e-3 if dtype == "float32" else 1e-7)
+    assert jaxem.num_free_parameters(model, fit.params) == 2
+    means = model.posterior(fit.params, x).means[0, :, 0]
+    np.testing.assert_allclose(means[:5], expected["smoothed_mean_first5"], atol=1 if dtype == "float32" else 1e-3)
+
+
+BAD = {
+    "no sequences": (np.zeros((5, 3)), "data must be jaxem.Sequences"),
+    "NaN": (jaxem.Sequences(np.full((1, 4, 3), np.nan), [4]), "values has NaN.*columns \\[0, 1, 2\\].*families.observed"),
+    "lengths": (
+        jaxem.Sequences(np.zeros((2, 4, 3)), [5, 4]),
+        "lengths has values from 4 to 5, needs whole numbers from 1 to t = 4",
+    ),
+    "empty": (jaxem.Sequences(np.zeros((2, 4, 3)), [0, 4]), "lengths has values from 0 to 4"),
+    "width": (jaxem.Sequences(np.zeros((2, 4, 2)), [4, 4]), "values has shape \\(2, 4, 2\\), needs \\(n, t, 3\\)"),
+    "inputs": (jaxem.Sequences(families.Gated(np.zeros((2, 4, 1)), np.zeros((2, 4, 3))), [4, 4]), "inputs=0, got Gated"),
+    "constant": (jaxem.Sequences(np.ones((2, 4, 3)), [4, 4]), "values are the same everywhere in columns"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_data_that_are_none_are_refused_by_name(name):
+    data, message = BAD[name]
+    model = jaxem.linear_gaussian(1, 3)
+    params = LinearGaussian(np.zeros(1), np.eye(1), np.eye(1), np.eye(1), np.ones((3, 1)), np.eye(3))
+    with pytest.raises(ValueError, match=message) as caught:
+        jaxem.fit(model, params, data)
+    assert "\n" not in str(caught.value)
+
+
+def test_dimensions_and_names_that_make_no_model_are_refused():
+    for arguments, options, message in (
+        ((0, 1), {}, "state_dim must be at least 1"),
+        ((1, 1), {"observation_covariance": "tied"}, 'must be "full" or "diag"'),
+        ((1, 1), {"inputs": -1}, "inputs must be at least 1"),
+        ((1, 1), {"parallel": "yes"}, "parallel must be True, False or None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxem.linear_gaussian(*arguments, **options)
