@@ -5,7 +5,7 @@ be put there without a loss of log-likelihood, lies on it. Covariances that a fl
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -115,7 +115,7 @@ def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
     return found
 
 
-def inside(model: Model, face: Face, rows: Rows, shares: Sequence[float]) -> PyTree | None:
+def inside(model: Model, face: Face, rows: Rows, shares: Iterable[float]) -> PyTree | None:
     """Return the highest params with one of those that lie on bounds taken off it, by shares of its size; None: none rise."""
     params, held = face.chart.params, face.chart.held
     at_bounds = jax.tree.map(lambda stays, on: np.asarray(stays) & on, held, on_bounds(model.constraints, params))

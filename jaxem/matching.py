@@ -133,8 +133,8 @@ def num_shares(model: Model, params: PyTree, data: PyTree) -> int | None:
     """Return the k of a posterior that is responsibilities (n, k); None where it is something else."""
     if model.posterior is None:
         return None
-    shape = getattr(jax.eval_shape(model.posterior, params, data), "shape", ())
-    return int(shape[1]) if len(shape) == 2 else None
+    shape: tuple[int, ...] = getattr(jax.eval_shape(model.posterior, params, data), "shape", ())
+    return shape[1] if len(shape) == 2 else None
 
 
 def overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -> Array:
