@@ -165,9 +165,10 @@ def is_constructor(value):
 
 
 def row(name):
-    first = (inspect.getdoc(getattr(f, name)) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+    first = (inspect.getdoc(getattr(f, name)) or "").split("\n\n")[0].replace("\n", " ")
+    said = reference.escaped(first).replace("|", "\\|")
     link = f"[`{name}`](reference/families.md#{name})"
-    return f"| ![A mixture of two](families/{name}.png) | {link} | {reference.escaped(first)} |"
+    return f"| ![A mixture of two](families/{name}.png) | {link} | {said} |"
 
 
 HEAD = """# Families

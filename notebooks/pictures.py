@@ -31,10 +31,26 @@ def uncertainty():
     return plots.uncertainty(model, jaxem.fit_restarts(model, 0, x, num_restarts=16).best, x)
 
 
+def quakes():
+    """Return a chain of three rates, its fit, and the years that it is of."""
+    x, model = jaxem.sequences(datasets.earthquakes()["count"]), jaxem.hmm(f.poisson(), 3)
+    moves = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
+    start = jaxem.HMM(np.full(3, 1 / 3), moves, f.Poisson([10.0, 20.0, 30.0]))
+    return model, jaxem.fit(model, start, x), x
+
+
+def states():
+    return plots.states(*quakes())
+
+
+def forecast():
+    return plots.forecast(*quakes(), steps=15)
+
+
 def main():
     """Draw all pictures anew."""
     families.main()
     PLACE.mkdir(exist_ok=True)
     jax.config.update("jax_enable_x64", True)
-    for draw in (pairs, restarts, selection, uncertainty):
+    for draw in (pairs, restarts, selection, uncertainty, states, forecast):
         families.save(np.ravel(draw())[0].figure, PLACE / f"{draw.__name__}.png")

@@ -1,5 +1,6 @@
 """Docstrings as pages: what is public, module by module, and the laws."""
 
+import importlib
 import inspect
 import re
 import types
@@ -8,7 +9,7 @@ import jaxem
 from jaxem import model
 
 PARAGRAPH = re.compile(r"\n\s*\n")
-MODULES = ("families", "constraints", "components", "initialize", "seeds", "plots", "testing", "datasets")
+MODULES = ("families", "constraints", "components", "starts", "seeds", "plots", "sklearn", "testing", "datasets")
 RECORDS = ("Model", "Family")
 
 
@@ -17,7 +18,7 @@ def public(module):
     names = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
     found = {name: getattr(module, name) for name in names}
     own = {name: value for name, value in found.items() if callable(value) and not isinstance(value, types.ModuleType)}
-    inner = module.__name__ in ("jaxem", "jaxem.families", "jaxem.plots", "jaxem.testing")
+    inner = hasattr(module, "__path__")  # a package names what stands in its files
     return {name: value for name, value in own.items() if inner or getattr(value, "__module__", "") == module.__name__}
 
 
@@ -70,14 +71,25 @@ def entry(place, name, value):
 
 def page(module, place):
     """Return the page of a module."""
-    entries = [entry(place, name, value) for name, value in sorted(public(module).items(), key=lambda item: item[0].lower())]
+    entries = [entry(place, name, value) for name, value in sorted(public(module).items(), key=by_name)]
     return f"# {place}\n\n{markdown(module)}\n\n" + "\n".join(entries)
+
+
+def by_name(item):
+    """Put a function before the record of its parameters, whose name may differ by a capital alone."""
+    name, _ = item
+    return name.lower(), name[0].isupper()
 
 
 def pages():
     """Return all pages of the reference, by path."""
-    places = {"jaxem": jaxem} | {f"jaxem.{name}": getattr(jaxem, name) for name in MODULES}
-    return {f"reference/{place.rpartition('.')[2]}.md": page(module, place) for place, module in places.items()}
+    places = {"jaxem": jaxem} | {f"jaxem.{name}": importlib.import_module(f"jaxem.{name}") for name in MODULES}
+    return {f"reference/{place.rpartition('.')[2]}.md": page(module, called(place)) for place, module in places.items()}
+
+
+def called(place):
+    """Return the name that users type."""
+    return {"jaxem.starts": "jaxem.initialize"}.get(place, place)
 
 
 def laws():

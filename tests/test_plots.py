@@ -5,6 +5,7 @@ import itertools
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import pandas
 import pytest
 from scipy import stats
 
@@ -239,7 +240,8 @@ def test_no_two_of_many_components_look_alike():
         (families.Regression(np.eye(2), [5.0, 6.0]), ("x1", "x2", "y"), [[1, 0, 5], [0, 1, 6]]),
         (families.Observed(np.eye(2), [[True, False], [True, True]]), ("x1", "x2"), [[1, np.nan], [0, 1]]),
         (families.Labelled(families.Censored([3.0, 4.0], [0, 1]), [0, -1]), ("x",), [[3], [4]]),
-        (np.rec.fromarrays([[1.0, 2.0]], names="a")["a"], ("x",), [[1], [2]]),
+        (pandas.DataFrame({"length": [1.0, 2.0], "$": [3, 4]}), ("length", "$"), [[1, 3], [2, 4]]),
+        (families.observed(pandas.DataFrame({"length": [1.0, None]})), ("length",), [[1], [np.nan]]),
     ],
 )
 def test_data_of_any_kind_are_columns_with_names(data, names, values):

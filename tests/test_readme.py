@@ -57,6 +57,8 @@ def test_the_files_that_are_named_exist(path):
 
 
 def test_every_family_has_a_place_on_their_page_and_a_picture():
+    rows = [line for line in families.page().splitlines() if line.startswith("| !")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
     shown = re.findall(r"\(families/(\w+)\.png\) \| \[`(\w+)`\]", families.page())
     assert len(shown) > 20
     assert all(picture == name and (families.PICTURES / f"{name}.png").exists() for picture, name in shown)
