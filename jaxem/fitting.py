@@ -18,7 +18,7 @@ from jaxem.implicit import moved
 from jaxem.model import Model, PyTree
 from jaxem.programs import compiled
 from jaxem.solvers import Mapped, Solver, Taken, em
-from jaxem.stopping import UNSOUND, Status, Trend
+from jaxem.stopping import Status, Trend, is_unsound
 from jaxem.trees import choose, inner
 
 MOST_STEPS = 2**31 - 2  # that an int32 counts
@@ -260,8 +260,7 @@ def _implicitly(model: Model, solver: Solver, max_steps: int, primals: Any, tang
     found = _fit(model, solver, max_steps, *primals)
     (_, data, weights, _), (_, data_dot, weights_dot, _) = primals, tangents
     tangent = moved(model, found.params, data, weights, data_dot, weights_dot)
-    unsound = jnp.isin(found.status, jnp.asarray(sorted(UNSOUND), found.status.dtype))
-    known = jnp.where(unsound, jnp.nan, 1)  # a factor, so that it is passed in reverse as well
+    known = jnp.where(is_unsound(found.status), jnp.nan, 1)  # a factor, so that it is passed in reverse as well
     tangent = jax.tree.map(lambda leaf: leaf * known.astype(leaf.dtype), tangent)
     return found, jax.tree.map(_no_tangent, found)._replace(**tangent._asdict())
 

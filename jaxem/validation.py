@@ -17,7 +17,7 @@ from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.restarts import default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
-from jaxem.stopping import UNSOUND
+from jaxem.stopping import is_unsound
 from jaxem.trees import pick
 
 
@@ -97,6 +97,5 @@ def _validate(
     starts = random_starts(model, keys, num_folds, problem, course.num_lanes)
     fits, best, _ = race(model, solver, course, starts, num_folds, problem, tol)
     heights = lax.map(lambda params: require(model, "log_prob")(params, data), pick(fits.params, best))
-    unsound = jnp.isin(fits.status[best], jnp.asarray(sorted(UNSOUND), fits.status.dtype))
-    heights = jnp.where(unsound[:, None], jnp.nan, heights)
+    heights = jnp.where(is_unsound(fits.status[best])[:, None], jnp.nan, heights)
     return jnp.where(weights > 0, jnp.take_along_axis(heights, folds[None], 0)[0], 0)
