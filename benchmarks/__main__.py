@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [grid | mixtures] [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
+"""Run the benchmarks: `python -m benchmarks [WHAT] [--only NAME ...] [--repeats N] [--quick] [--output DIR]`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import grid, mixtures, report
+from benchmarks import grid, mixtures, report, sequences
 from benchmarks.rows import ROWS
 
 
@@ -16,26 +16,29 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("table", "grid", "mixtures"),
+        choices=("table", "grid", "mixtures", "sequences"),
         default="table",
-        help="rows, a sweep of sizes, or peers in R",
+        help="rows, a sweep of sizes, peers in R, or hidden Markov models",
     )
-    parser.add_argument("--only", action="append", choices=[*ROWS, *mixtures.WORKS], help="run this row alone; may be repeated")
+    names = [*ROWS, *mixtures.WORKS, *sequences.WORKS]
+    parser.add_argument("--only", action="append", choices=names, help="run this row alone; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default 5)")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     arguments = parser.parse_args()
-    choices = {"table": ROWS, "grid": {}, "mixtures": mixtures.WORKS}[arguments.what]
+    works = {"mixtures": mixtures, "sequences": sequences}
+    choices = {"table": ROWS, "grid": {}, **{name: module.WORKS for name, module in works.items()}}[arguments.what]
     if not set(arguments.only or ()) <= set(choices):
         parser.error(f"--only chooses among {', '.join(choices) or 'nothing'} there")
 
     origin = report.provenance(arguments.repeats, arguments.quick)
     kind = f"{'' if arguments.what == 'table' else f'-{arguments.what}'}{'-quick' * arguments.quick}"
     path = arguments.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}{kind}.json"
-    if arguments.what == "mixtures":
-        chosen = arguments.only or list(mixtures.WORKS)
+    if arguments.what in works:
         options = report.Options(arguments.repeats, arguments.quick)
-        print(mixtures.rows(chosen, options, lambda rows: report.write(path, origin, rows)))
+        print(
+            works[arguments.what].rows(arguments.only or list(choices), options, lambda rows: report.write(path, origin, rows))
+        )
     elif arguments.what == "grid":
         print(grid.rows(arguments.repeats, arguments.quick, lambda rows: report.write(path, origin, rows)))
     else:

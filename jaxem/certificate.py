@@ -14,15 +14,15 @@ from jax.flatten_util import ravel_pytree
 from jaxem.arrays import is_number
 from jaxem.blocks import by_default_in_blocks
 from jaxem.charts import Chart, jacobian, params_at
-from jaxem.faces import Face, examined, named, rises_inside
+from jaxem.faces import NEAR, Face, examined, inside, named
 from jaxem.fitting import Fit
 from jaxem.fitting import fit as fitted
-from jaxem.identified import inverse_without, least_curvature, least_size, loses, settled, told_by
+from jaxem.identified import Units, counts, inverse_of, least_size, settled, spectrum, told_by, units_at
 from jaxem.information import Rows
 from jaxem.model import Model, PyTree
 from jaxem.numerics import in_full_precision
-from jaxem.polishing import beyond_saddle, climb, in_dtypes_of, newton_step, way_off
-from jaxem.products import read
+from jaxem.polishing import beyond_saddle, in_dtypes_of, newton_step, polished, way_off
+from jaxem.products import Read, read
 from jaxem.programs import compiled
 from jaxem.restarts import SAME
 from jaxem.stopping import UNSOUND, Status
@@ -105,7 +105,9 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
     those of the posterior: ½ gᵀ I⁻¹ g nats remain. More than `tol` of them, and than rounding, is NOT_STATIONARY; else a
     SADDLE where curvature is negative along some direction, or the likelihood rises from a bound; UNIDENTIFIED where there
     is no curvature along one; BOUNDARY where parameters are held on that of their domain; and the rest is a MAXIMUM.
-    The rate is that of Dempster, Laird & Rubin (1977), §3, by power iteration of the EM map's derivative.
+    The rate is one less the least curvature in units of what complete data would say, the largest share of information that
+    is missing (Dempster, Laird & Rubin 1977, §3; Meng & Rubin 1991): that of EM whose M-steps go to their ends. For a model
+    without `expected_log_joint` it is found by power iteration of the EM map's derivative.
     Of more than 500 free parameters, where statistics are sums and the M-step is exact, all this is found from products of
     the information with directions, by Lanczos: `distance` is then its bound √(2 remaining), and `condition` that of the
     information in units of the complete data's.
@@ -128,23 +130,21 @@ def certify(model: Model, fit: Fit, data: PyTree, weights: Any = None, *, tol: f
         if found is not None:
             return found
         face, rows, _ = examined(model, fit, data, weights, "certify")
-    least = least_curvature(model, face.chart, rows)
-    stride, remaining = newton_step(face.curvature, least)
-    beside = settled(model, face.chart, face.curvature, rows)
-    at, silent, slopes, lost = told_by(model, face.chart, beside.information, rows)
-    in_blocks = by_default_in_blocks(model, rows.data)
-    descent, direction = way_off(beside, least), None
-    if descent is not None:
-        direction = ravel_pytree(face.chart.params)[1](jnp.asarray(slopes @ descent))
+    units = units_at(model, face.chart, face.curvature, rows)
+    stride, remaining = newton_step(face.curvature, units)
+    beside = settled(model, face.chart, face.curvature, rows, units)
+    told, descent = told_by(model, face.chart, beside.information, units), way_off(beside, units)
+    going = _goes_on(face, remaining, tol)
+    way = None if going else _way(model, face, rows, None if descent is None else told.slopes @ descent)
     return Certificate(
-        kind=_kind(model, face, rows, _goes_on(face, remaining, tol), descent is not None, silent.size > 0),
+        kind=_kind(face, going, way is not None, told.all),
         remaining=remaining,
-        distance=_distance(slopes, stride, inverse_without(np.asarray(beside.information), at.scale, silent), ~lost),
+        distance=_distance(told.slopes, stride, inverse_of(beside.information, told), ~told.lost),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
-        rate=float(_rate(in_blocks, face.chart, jnp.asarray(np.linalg.pinv(slopes)), rows.data, rows.weights)),
-        condition=math.inf if silent.size else float(at.sizes[-1] / at.sizes[0]) if at.sizes.size else 1.0,
-        unidentified=named(face.chart.params, lost),
-        direction=direction,
+        rate=_rate(model, face, rows, units, told.slopes),
+        condition=_condition(np.asarray(beside.information, float)) if told.all else math.inf,
+        unidentified=named(face.chart.params, told.lost),
+        direction=way,
     )
 
 
@@ -165,7 +165,7 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     -1990.01, polished -1989.95
     """
     face, rows, _ = examined(model, fit, data, weights, "polish")
-    climbed = climb(model, face, rows)
+    climbed = polished(model, face, rows)
     num_steps = len(climbed.values) - 1
     ended = fitted(model, in_dtypes_of(fit.params, climbed.params), data, weights, max_steps=0)
     status = Status.CONVERGED if climbed.remaining <= REMAINS else Status.STALLED
@@ -179,7 +179,7 @@ def polish(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
 
 
 def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
-    """Return a fit from beyond a saddle, along the direction of its most negative curvature; `fit` itself at no saddle.
+    """Return a fit from beyond a saddle, along its most negative curvature or off a bound; `fit` itself at no saddle.
 
     Raises ValueError as `certify` does.
 
@@ -196,6 +196,14 @@ def escape(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Fit:
     return fitted(model, in_dtypes_of(fit.params, higher), data, weights)
 
 
+def _way(model: Model, face: Face, rows: Rows, rise: np.ndarray | None) -> PyTree | None:
+    """Return the way in which the log-likelihood rises at a saddle, like the params: along a curve, or off a bound."""
+    if rise is not None:
+        return ravel_pytree(face.chart.params)[1](jnp.asarray(rise, face.chart.place.dtype))
+    off = inside(model, face, rows, [NEAR])
+    return None if off is None else jax.tree.map(lambda there, here: (there - here) / NEAR, off, face.chart.params)
+
+
 def _has_products(model: Model) -> bool:
     """Tell whether EM's own curvature is that of sums over rows, and its M-step leads to where that says."""
     return model.additive and model.exact and model.expected_log_joint is not None
@@ -206,25 +214,31 @@ def _by_products(model: Model, face: Face, rows: Rows, tol: float) -> Certificat
     found = read(model, face.chart, face.curvature.slope, rows)
     if found is None:
         return None
-    least = least_size(found.sizes)
-    silent, bends_up = found.vectors[:, found.sizes <= least], bool(found.sizes[0] < -least)
-    slopes = np.asarray(jacobian(model, face.chart)) if silent.size else None
-    lost = np.zeros(ravel_pytree(face.chart.params)[0].size, bool)
-    direction = None
-    if slopes is not None:
-        lost = loses(found.along(slopes), silent)
-    if slopes is not None and bends_up:
-        direction = slopes @ found.in_coordinates(found.vectors[:, 0] / np.sqrt(-found.sizes[0]))
+    silent, going = found.sizes <= least_size(found.sizes), _goes_on(face, found.remaining, tol)
+    lost, rise = _read_along(model, face, found, silent)
+    way = None if going else _way(model, face, rows, rise)
     return Certificate(
-        kind=_kind(model, face, rows, _goes_on(face, found.remaining, tol), bends_up, silent.size > 0),
+        kind=_kind(face, going, way is not None, not silent.any()),
         remaining=found.remaining,
         distance=math.sqrt(2 * found.remaining),
         gradient_norm=float(np.linalg.norm(np.asarray(face.curvature.slope))),
         rate=1 - float(found.sizes[0]),
-        condition=float(found.sizes[-1] / found.sizes[0]) if not silent.size else math.inf,
+        condition=float(found.sizes[-1] / found.sizes[0]) if not silent.any() else math.inf,
         unidentified=named(face.chart.params, lost),
-        direction=None if direction is None else ravel_pytree(face.chart.params)[1](jnp.asarray(direction)),
+        direction=way,
     )
+
+
+def _read_along(model: Model, face: Face, found: Read, silent: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return which parameters (p,) move in silent directions, and how they move (p,) in one that bends up, if one does."""
+    if not silent.any():
+        return np.zeros(ravel_pytree(face.chart.params)[0].size, bool), None
+    slopes = np.asarray(jacobian(model, face.chart))
+    along = found.along(slopes)
+    lost = counts(((along @ found.vectors[:, silent]) ** 2).sum(1), (along**2).sum(1), float(np.finfo(along.dtype).eps))
+    if found.sizes[0] >= -least_size(found.sizes):
+        return lost, None
+    return lost, slopes @ found.in_coordinates(found.vectors[:, 0] / np.sqrt(-found.sizes[0]))
 
 
 def _goes_on(face: Face, remaining: float, tol: float) -> bool:
@@ -233,12 +247,12 @@ def _goes_on(face: Face, remaining: float, tol: float) -> bool:
     return bool(remaining > max(tol, ULPS * np.finfo(value.dtype).eps * abs(value)))
 
 
-def _kind(model: Model, face: Face, rows: Rows, going: bool, bends_up: bool, silent: bool) -> Stationarity:
+def _kind(face: Face, going: bool, rises: bool, told: bool) -> Stationarity:
     if going:
         return Stationarity.NOT_STATIONARY
-    if bends_up or rises_inside(model, face, rows):
+    if rises:
         return Stationarity.SADDLE
-    if silent:
+    if not told:
         return Stationarity.UNIDENTIFIED
     return Stationarity.BOUNDARY if face.boundary else Stationarity.MAXIMUM
 
@@ -250,9 +264,25 @@ def _distance(slopes: np.ndarray, stride: np.ndarray, covariance: np.ndarray, kn
     return float((np.abs(slopes @ stride)[told] / np.sqrt(variances[told])).max(initial=0))
 
 
+def _condition(information: np.ndarray) -> float:
+    """Return the largest over the smallest eigenvalue of a matrix scaled to a diagonal of ones."""
+    scale = np.sqrt(np.abs(np.diag(information)))
+    sizes = np.linalg.eigvalsh(information / np.outer(scale, scale))
+    return float(sizes[-1] / sizes[0]) if sizes.size and sizes[0] > 0 else math.inf if sizes.size else 1.0
+
+
+def _rate(model: Model, face: Face, rows: Rows, units: Units, slopes: np.ndarray) -> float:
+    """Return the largest share of an error that is left by EM with M-steps to their ends: that of what is missing."""
+    if units.missing:
+        return max(0.0, 1 - float(spectrum(face.curvature.information, units).sizes.min(initial=1)))
+    in_blocks = by_default_in_blocks(model, rows.data)
+    back = jnp.asarray(np.linalg.pinv(slopes), face.chart.place.dtype)
+    return float(_rate_of_map(in_blocks, face.chart, back, rows.data, rows.weights))
+
+
 @partial(compiled, static_argnums=0)
 @in_full_precision
-def _rate(model: Model, chart: Chart, back: Array, data: PyTree, weights: Array) -> Array:
+def _rate_of_map(model: Model, chart: Chart, back: Array, data: PyTree, weights: Array) -> Array:
     """Return the largest eigenvalue of the EM map's derivative in the chart; `back` (q, p) leads from params into it."""
 
     def em(place: Array) -> Array:

@@ -37,10 +37,25 @@ def check_one_kind(constraints: PyTree, params: PyTree) -> None:
     ...     print(str(error)[:36])
     params has [1, 2] components of seve
     """
-    domains = zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
-    numbers = {leaf.shape[axis] for constraint, leaf in domains for axis in constraint.component_axes}
+    numbers = numbers_of(constraints, params)
     if len(numbers) > 1:
         raise ValueError(f"params has {sorted(numbers)} components of several kinds, which cannot take each other's places.")
+
+
+def numbers_of(constraints: PyTree, params: PyTree) -> set[int]:
+    """Return the lengths of all axes of components: one number, or several kinds; axes that an array has not are none.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxem import components, constraints
+    >>> components.numbers_of((constraints.positive, constraints.real), (jnp.ones(2), jnp.zeros(())))
+    {2}
+    """
+    domains = zip(broadcast(constraints, params), jax.tree.leaves(params), strict=True)
+    return {np.shape(leaf)[axis] for domain, leaf in domains for axis in _axes(domain, leaf)}
+
+
+def _axes(constraint: Constraint, leaf: Any, behind: int = 0) -> tuple[int, ...]:
+    return tuple(axis for axis in constraint.component_axes if axis + behind < np.ndim(leaf))
 
 
 def rearrange(constraints: PyTree, params: PyTree, components: Any, behind: int = 0) -> PyTree:
@@ -55,7 +70,7 @@ def rearrange(constraints: PyTree, params: PyTree, components: Any, behind: int 
     """
 
     def rearranged(constraint: Constraint, leaf: Any) -> Any:
-        for axis in constraint.component_axes:
+        for axis in _axes(constraint, leaf, behind):
             leaf = leaf.take(components, axis + behind)
         return leaf
 
@@ -86,7 +101,7 @@ def concatenate(constraints: PyTree, params: Sequence[PyTree]) -> PyTree:
     """
 
     def joined(constraint: Constraint, *leaves: Array) -> Array:
-        axes = constraint.component_axes
+        axes = _axes(constraint, leaves[0])
         if len(axes) == 1:
             return jnp.concatenate(leaves, axes[0])
         whole = leaves[0]
@@ -112,7 +127,7 @@ def pad(constraints: PyTree, params: PyTree, num_components: int) -> PyTree:
 
     def padded(constraint: Constraint, leaf: Array) -> Array:
         weights = constraint.constrain is simplex.constrain and leaf.ndim == len(constraint.component_axes) == 1
-        for axis in constraint.component_axes:
+        for axis in _axes(constraint, leaf):
             places = jnp.arange(num_components)
             present = places < leaf.shape[axis]
             leaf = jnp.take(leaf, jnp.where(present, places, 0), axis)
@@ -137,9 +152,10 @@ def keep_empty(constraints: PyTree, counts: Array, new: PyTree, old: PyTree) -> 
     """
 
     def kept(constraint: Constraint, after: Array, before: Array) -> Array:
-        if not constraint.component_axes or after.shape[constraint.component_axes[0]] != counts.shape[0]:
+        axes = _axes(constraint, after)
+        if not axes or after.shape[axes[0]] != counts.shape[0]:
             return after
-        shape = [-1 if axis == constraint.component_axes[0] else 1 for axis in range(after.ndim)]
+        shape = [-1 if axis == axes[0] else 1 for axis in range(after.ndim)]
         return jnp.where((counts > 0).reshape(shape) | constraint.shared(after.shape), after, before)
 
     return each(kept, constraints, new, old)

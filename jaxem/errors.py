@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxem.charts import names_of
 from jaxem.faces import Face, examined, named
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, loses, settled, told_by
+from jaxem.identified import inverse_of, loses, settled, told_by, units_at
 from jaxem.information import Rows, louis, oakes, prior_information, squared_scores
 from jaxem.model import Model, PyTree
 
@@ -106,12 +106,14 @@ METHODS: dict[str, Callable[[Model, Face, Rows], Array]] = {
 
 def _assembled(model: Model, face: Face, rows: Rows, method: str, dtype: Any) -> StandardErrors:
     information = np.asarray(METHODS[method](model, face, rows))
-    beside = information if method == "opg" else settled(model, face.chart, face.curvature, rows).information
-    at, silent, slopes, lost = told_by(model, face.chart, beside, rows)
-    free = inverse_without(information, at.scale, silent)
+    units = units_at(model, face.chart, face.curvature, rows)
+    beside = information if method == "opg" else settled(model, face.chart, face.curvature, rows, units).information
+    told = told_by(model, face.chart, beside, units)
+    free, slopes, lost = inverse_of(information, told), told.slopes, told.lost
     if method == "sandwich":
         free = free @ np.asarray(squared_scores(model, face.chart, rows)) @ free
-    covariance, free = _blanked(slopes @ free @ slopes.T, lost), _blanked(free, loses(np.diag(1 / at.scale), silent))
+    covariance = _blanked(slopes @ free @ slopes.T, lost)
+    free = _blanked(free, loses(np.eye(len(free)), units, told.at, told.silent))
     errors = ravel_pytree(face.chart.params)[1](jnp.sqrt(jnp.asarray(np.diag(covariance))))
     return StandardErrors(
         jax.tree.map(lambda leaf: leaf.astype(dtype), errors),

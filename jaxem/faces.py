@@ -5,6 +5,7 @@ be put there without a loss of log-likelihood, lies on it. Covariances that a fl
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -102,37 +103,42 @@ def _pushed(curved: Curvature) -> np.ndarray:
 def _within_reach(model: Model, params: PyTree, rows: Rows) -> PyTree:
     """Tell which entries near a bound may as well lie on it: all at once if that costs nothing, else each by itself."""
     close = each(_close, model.constraints, params)
-    leaves, structure = jax.tree.flatten(close)
-    if not any(leaf.any() for leaf in leaves):
+    if not any(leaf.any() for leaf in jax.tree.leaves(close)):
         return close
     here, there = height(model, params, rows), height(model, _put(model, params, close), rows)
     if _no_lower(there, here):
         return close
-    found = [np.zeros_like(leaf) for leaf in leaves]
-    for number, leaf in enumerate(leaves):
-        for place in np.argwhere(leaf):
-            one = [np.zeros_like(other) for other in leaves]
-            one[number][tuple(place)] = True
-            found[number][tuple(place)] = _no_lower(
-                height(model, _put(model, params, jax.tree.unflatten(structure, one)), rows), here
-            )
-    return jax.tree.unflatten(structure, found)
+    found = jax.tree.map(np.zeros_like, close)
+    for one in _one_by_one(close):
+        if _no_lower(height(model, _put(model, params, one), rows), here):
+            found = jax.tree.map(np.logical_or, found, one)
+    return found
 
 
-def rises_inside(model: Model, face: Face, rows: Rows) -> bool:
-    """Tell whether the log-likelihood rises where something that lies on its bound is taken a little off it."""
+def inside(model: Model, face: Face, rows: Rows, shares: Iterable[float]) -> PyTree | None:
+    """Return the highest params with one of those that lie on bounds taken off it, by shares of its size; None: none rise."""
     params, held = face.chart.params, face.chart.held
     at_bounds = jax.tree.map(lambda stays, on: np.asarray(stays) & on, held, on_bounds(model.constraints, params))
     news = jax.tree.map(lambda some, always: some & ~always, at_bounds, always_zero(model.constraints, params))
-    here, leaves = height(model, params, rows), jax.tree.leaves(news)
+    highest, best = height(model, params, rows), None
+    noise = NOISE * np.finfo(highest.dtype).eps * abs(highest)
+    for one in _one_by_one(news):
+        for share in shares:
+            there = _put(model, params, one, share)
+            value = height(model, there, rows)
+            if value > highest + noise:
+                highest, best = value, there
+    return best
+
+
+def _one_by_one(marked: PyTree) -> Iterator[PyTree]:
+    """Yield a tree with one mark for each that there is."""
+    leaves, structure = jax.tree.flatten(marked)
     for number, leaf in enumerate(leaves):
         for place in np.argwhere(leaf):
             one = [np.zeros_like(other) for other in leaves]
             one[number][tuple(place)] = True
-            there = height(model, _put(model, params, jax.tree.unflatten(jax.tree.structure(params), one), NEAR), rows)
-            if there > here + NOISE * np.finfo(here.dtype).eps * abs(here):
-                return True
-    return False
+            yield jax.tree.unflatten(structure, one)
 
 
 def _no_lower(there: np.ndarray, here: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ from jaxem.implicit import moved
 from jaxem.model import Model, PyTree
 from jaxem.programs import compiled
 from jaxem.solvers import Mapped, Solver, Taken, em
-from jaxem.stopping import Status, Trend
+from jaxem.stopping import Status, Trend, is_unsound
 from jaxem.trees import choose, inner
 
 MOST_STEPS = 2**31 - 2  # that an int32 counts
@@ -260,6 +260,8 @@ def _implicitly(model: Model, solver: Solver, max_steps: int, primals: Any, tang
     found = _fit(model, solver, max_steps, *primals)
     (_, data, weights, _), (_, data_dot, weights_dot, _) = primals, tangents
     tangent = moved(model, found.params, data, weights, data_dot, weights_dot)
+    known = jnp.where(is_unsound(found.status), jnp.nan, 1)  # a factor, so that it is passed in reverse as well
+    tangent = jax.tree.map(lambda leaf: leaf * known.astype(leaf.dtype), tangent)
     return found, jax.tree.map(_no_tangent, found)._replace(**tangent._asdict())
 
 
@@ -314,7 +316,9 @@ def fit(
     progress cannot be told from rounding (see `stopping.judge`). `tol=0` leaves only the second, `tol=-inf` neither.
     CONVERGED is a stationary point, no proof of a maximum. Usable inside jit and vmap, and differentiable in data and weights,
     forward and in reverse, by the implicit function theorem: as a stationary point, which `tol=0` comes closest to. The start
-    has no part in that, and neither has `history`; parameters on the boundary of their domain stay there.
+    has no part in that, and neither has `history`; parameters on the boundary of their domain stay there. Derivatives of a
+    fit that ended DEGENERATE or NONFINITE, which is at no stationary point, are NaN, and so are those of what the data do not
+    tell but push.
 
     Raises ValueError for data, weights or params that the model cannot take; under a trace, where values cannot be looked
     at, `status` says NONFINITE instead.

@@ -1,6 +1,7 @@
 """How the stationary point of a fit moves with data and weights: the implicit function theorem."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,12 @@ from jax.flatten_util import ravel_pytree
 from jaxem.constraints import broadcast, constrain, unconstrain
 from jaxem.matrices import diagonal, eigh
 from jaxem.model import Model, PyTree
-from jaxem.numerics import in_full_precision
+from jaxem.numerics import in_full_precision, symmetric
 
-SILENT = 0.6  # power of the rounding unit below which a scaled curvature is that of a direction which stays
+SILENT = 0.6  # power of the rounding unit below which curvature is none, and so is the square of a share
+ROUNDING = 4.0  # times q ulps within which an information in q coordinates, scaled, may be none
+
+Curving = Callable[[Array], Array]
 
 
 class Moved(NamedTuple):
@@ -29,7 +33,8 @@ def moved(model: Model, params: PyTree, data: PyTree, weights: Array, data_dot: 
     """Return how a stationary point of log-likelihood + log_prior moves along tangents of data and weights.
 
     With g the gradient in unconstrained space u, -(∂g/∂u) du = (∂g/∂x) dx + (∂g/∂w) dw. Entries on the boundary of their domain
-    stay there, and so do directions in which the curvature is none. Krantz & Parks (2013), §3.
+    stay there. So do directions in which there is no curvature, measured by that of complete data, unless they are pushed:
+    then what moves in them is NaN. Krantz & Parks (2013), §3.
     """
     flat, unravel = ravel_pytree(unconstrain(model.constraints, params))
     inside = jnp.isfinite(flat)
@@ -54,7 +59,8 @@ def moved(model: Model, params: PyTree, data: PyTree, weights: Array, data_dot: 
         return jnp.where(inside, -along, direction)
 
     push = jax.jvp(lambda x, w: slope(place, x, w), (data, weights), (data_dot, weights_dot))[1]
-    stride = lax.custom_linear_solve(curvature, push, _solved, symmetric=True)
+    solve = partial(_solved, _complete(model, params_at, place, inside, data, weights))
+    stride = lax.custom_linear_solve(curvature, push, solve, symmetric=True)
     tangents = stride, data_dot, weights_dot
     return Moved(
         jax.jvp(params_at, (place,), (stride,))[1],
@@ -62,12 +68,56 @@ def moved(model: Model, params: PyTree, data: PyTree, weights: Array, data_dot: 
     )
 
 
-def _solved(curvature: Callable[[Array], Array], push: Array) -> Array:
-    """Return the least solution of a symmetric system, in units of its diagonal, where curvature is told from none."""
-    matrix = lax.map(curvature, jnp.eye(push.size, dtype=push.dtype))
+def _complete(
+    model: Model, params_at: Callable[[Array], PyTree], place: Array, inside: Array, data: PyTree, weights: Array
+) -> Curving | None:
+    """Return what complete data would say along directions, -∂²(F(Q, θ) + log_prior); None where the model cannot tell."""
+    expected = model.expected_log_joint
+    if expected is None:
+        return None
+    stats = model.e_step(params_at(place), data, weights)[0]
+
+    def joint(place: Array) -> Array:
+        theta = params_at(place)
+        return expected(theta, stats) + (model.log_prior(theta) if model.log_prior else 0)
+
+    along = jax.linearize(jax.grad(joint), place)[1]
+    return lambda direction: jnp.where(inside, -along(direction), direction)
+
+
+def _solved(complete: Curving | None, curvature: Curving, push: Array) -> Array:
+    """Return the least solution of a symmetric system where curvature is told from none, in units of complete data's.
+
+    NaN in coordinates that move in directions which are pushed although their curvature is not told from none.
+    """
+    every, eps = jnp.eye(push.size, dtype=push.dtype), float(jnp.finfo(push.dtype).eps)
+    matrix, rounding = lax.map(curvature, every), ROUNDING * push.size * eps
+    scale, basis = _units(lax.map(complete, every) if complete else matrix, matrix, rounding, complete is None)
+    values, turned = eigh(symmetric(basis.T @ (matrix / (scale[:, None] * scale[None])) @ basis))
+    vectors = basis @ turned
+    told = jnp.abs(values) > jnp.maximum(eps**SILENT if complete else 0, rounding * (vectors**2).sum(0))
+    pushed = vectors.T @ (push / scale)
+    along = vectors @ jnp.where(told, pushed / jnp.where(told, values, 1), 0) / scale
+    dropped = ~told & (pushed**2 > eps**SILENT * (pushed**2).sum())
+    share = (jnp.where(dropped[None], vectors, 0) ** 2).sum(1)
+    return jnp.where(share > eps**SILENT * (vectors**2).sum(1), jnp.nan, along)
+
+
+def _units(complete: Array, own: Array, rounding: float, alone: bool) -> tuple[Array, Array]:
+    """Return scales of coordinates and scaled directions, in columns, of an information that is one along each.
+
+    Where it is none they are zero. Where the information is no such thing, or `alone`, they are coordinates in which that of
+    the matrix itself is one.
+    """
+    scale, own_scale = _scales(complete), _scales(own)
+    if alone:
+        return scale, jnp.eye(scale.size, dtype=scale.dtype)
+    sizes, vectors = eigh(symmetric(complete) / (scale[:, None] * scale[None]))
+    some, sound = sizes > rounding, jnp.isfinite(sizes).all() & (sizes >= -rounding).all()
+    basis = jnp.where(some[None], vectors / jnp.sqrt(jnp.where(some, sizes, 1))[None], 0)
+    return jnp.where(sound, scale, own_scale), jnp.where(sound, basis, jnp.eye(scale.size, dtype=scale.dtype))
+
+
+def _scales(matrix: Array) -> Array:
     size = jnp.sqrt(jnp.abs(diagonal(matrix)))
-    scale = jnp.where(size > 0, size, 1)
-    values, vectors = eigh(0.5 * (matrix + matrix.T) / (scale[:, None] * scale[None]))
-    told = jnp.abs(values) > jnp.abs(values).max() * float(jnp.finfo(values.dtype).eps) ** SILENT
-    along = jnp.where(told, (vectors.T @ (push / scale)) / jnp.where(told, values, 1), 0)
-    return vectors @ along / scale
+    return jnp.where(size > 0, size, 1)

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxem.faces import examined
 from jaxem.fitting import Fit
-from jaxem.identified import inverse_without, settled, told_by
+from jaxem.identified import inverse_of, settled, told_by, units_at
 from jaxem.information import scores
 from jaxem.model import Model, PyTree
 
@@ -28,9 +28,9 @@ def influence(model: Model, fit: Fit, data: PyTree, weights: Any = None) -> Arra
     [ 0.    0.5   0.25 -0.75]
     """
     face, rows, dtype = examined(model, fit, data, weights, "influence", padded=False)
-    beside = settled(model, face.chart, face.curvature, rows)
-    at, silent, slopes, lost = told_by(model, face.chart, beside.information, rows)
-    inverse = inverse_without(np.asarray(face.curvature.information), at.scale, silent)
+    units = units_at(model, face.chart, face.curvature, rows)
+    told = told_by(model, face.chart, settled(model, face.chart, face.curvature, rows, units).information, units)
+    inverse = inverse_of(face.curvature.information, told)
     pulls = np.asarray(rows.weights)[:, None] * np.asarray(scores(model, face.chart, rows))
-    changes = -pulls @ inverse @ slopes.T
-    return jnp.asarray(np.where(lost[None], np.nan, changes), dtype)
+    changes = -pulls @ inverse @ told.slopes.T
+    return jnp.asarray(np.where(told.lost[None], np.nan, changes), dtype)

@@ -204,7 +204,7 @@ def _product(model: Model, block: int, chart: Chart, data: PyTree, weights: Arra
     return _over_blocks(model, block, of_rows, chart, data, weights) + along(_with_prior(model, chart))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 @in_full_precision
 def _complete(model: Model, block: int, chart: Chart, data: PyTree, weights: Array) -> Array:
     def of_rows(chart: Chart, data: PyTree, weights: Array) -> PyTree:

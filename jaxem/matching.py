@@ -14,13 +14,16 @@ from jaxem import components
 from jaxem.arrays import as_floating, as_params, is_traced
 from jaxem.blocks import default_block_size, summed
 from jaxem.boundary import check_data, check_model, check_params
-from jaxem.constraints import broadcast
 from jaxem.families.union import counts_of_kinds
 from jaxem.model import Model, PyTree, require
 from jaxem.models.parts import family_of
 from jaxem.numerics import in_full_precision
 from jaxem.programs import compiled
 
+UNDECLARED = (
+    "model.constraints must declare which arrays have a place for each component, got None: pass constraints=, such as "
+    "constraints.real for an array (k,) and constraints.told_apart(constraints.real) for one that all share."
+)
 MEANT = "the order of this model's components means something: they are told apart, or of several kinds."
 
 
@@ -69,17 +72,25 @@ def match_components(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: 
     a, b = (check_params(model, theta, data, weights) for theta in (a, b))
     kinds = kinds_of(model, a)
     if kinds is None:
-        raise ValueError(MEANT)
-    if not has_shares(model, a, data):
-        raise ValueError("match_components needs a model whose posterior is responsibilities (n, k), which this has not.")
+        raise ValueError(_why_not(model))
+    num = sum(map(len, kinds))
+    if num_shares(model, a, data) != num:
+        raise ValueError(
+            f"match_components needs a model whose posterior is responsibilities (n, {num}), a column for each of the {num} "
+            "components that params have by model.constraints, which this has not."
+        )
     return in_order(model, kinds, b, jnp.asarray(assigned(np.asarray(overlap(model, a, b, data, weights)), kinds)))
 
 
 def _num_alike(model: Model, params: PyTree) -> int:
     num = num_alike(model, params)
     if num is None:
-        raise ValueError(MEANT)
+        raise ValueError(_why_not(model))
     return num
+
+
+def _why_not(model: Model) -> str:
+    return UNDECLARED if model.constraints is None else MEANT
 
 
 def kinds_of(model: Model, params: PyTree) -> list[np.ndarray] | None:
@@ -108,15 +119,22 @@ def in_order(model: Model, kinds: list[np.ndarray], params: PyTree, order: Array
 
 
 def num_alike(model: Model, params: PyTree) -> int | None:
-    """Return how many components may change places; None where their order means something, or there are none."""
-    leaves = zip(broadcast(model.constraints, params), jax.tree.leaves(params), strict=True)
-    numbers = {leaf.shape[axis] for domain, leaf in leaves if leaf.ndim for axis in domain.component_axes}
+    """Return how many components may change places; None where their order means something, or none are declared."""
+    numbers = set() if model.constraints is None else components.numbers_of(model.constraints, params)
     return numbers.pop() if len(numbers) == 1 else None
 
 
 def has_shares(model: Model, params: PyTree, data: PyTree) -> bool:
     """Tell whether the posterior is responsibilities (n, k)."""
-    return model.posterior is not None and getattr(jax.eval_shape(model.posterior, params, data), "ndim", None) == 2
+    return num_shares(model, params, data) is not None
+
+
+def num_shares(model: Model, params: PyTree, data: PyTree) -> int | None:
+    """Return the k of a posterior that is responsibilities (n, k); None where it is something else."""
+    if model.posterior is None:
+        return None
+    shape: tuple[int, ...] = getattr(jax.eval_shape(model.posterior, params, data), "shape", ())
+    return shape[1] if len(shape) == 2 else None
 
 
 def overlap(model: Model, a: PyTree, b: PyTree, data: PyTree, weights: Array) -> Array:

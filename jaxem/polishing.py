@@ -1,6 +1,6 @@
 """Newton's steps to the stationary point beside parameters, and the way off a saddle.
 
-In the free coordinates of the active face, scaled to curvature one along each; a step never lowers log-likelihood + log_prior.
+In the free coordinates of the active face, in units of what complete data would say; a step never lowers what is climbed.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxem.charts import Chart, params_at
-from jaxem.faces import Face, height
-from jaxem.identified import least_curvature, least_size, settled, spectrum
+from jaxem.faces import Face, height, inside
+from jaxem.identified import Units, settled, spectrum, units_at
 from jaxem.information import Curvature, Rows, curvature
 from jaxem.model import Model, PyTree
 
@@ -18,6 +18,7 @@ MOST_STEPS = 50
 MOST_HALVINGS = 30
 ROUNDING = 64.0  # ulps of a value within which two may be the same, and of a slope, in standard errors, that are none
 STRIDES = 2.0 ** np.arange(-6, 5)  # off a saddle, in units of its curvature
+SHARES = 10.0 ** np.arange(-5, 0)  # off a bound
 
 
 class Climb(NamedTuple):
@@ -28,14 +29,12 @@ class Climb(NamedTuple):
     remaining: float
 
 
-def newton_step(curved: Curvature, least: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the step (q,) to where a quadratic of this slope and of these sizes of curvature is highest, and its gain.
-
-    `least` (q,) is what is little curvature in each coordinate.
-    """
-    at = spectrum(np.asarray(curved.information), least)
-    push, sizes = at.vectors.T @ (np.asarray(curved.slope) / at.scale), np.maximum(np.abs(at.sizes), least_size(at.sizes))
-    return at.vectors @ (push / sizes) / at.scale, float(0.5 * (push**2 / sizes).sum())
+def newton_step(curved: Curvature, units: Units) -> tuple[np.ndarray, float]:
+    """Return the step (q,) to where a quadratic of this slope and of these sizes of curvature is highest, and its gain."""
+    at = spectrum(curved.information, units)
+    push, sizes = at.vectors.T @ (np.asarray(curved.slope) / units.scale), np.maximum(np.abs(at.sizes), at.least)
+    stride = at.vectors @ (push / sizes) / units.scale
+    return stride.astype(np.asarray(curved.slope).dtype), float(0.5 * (push**2 / sizes).sum())
 
 
 class _Place(NamedTuple):
@@ -47,15 +46,14 @@ class _Place(NamedTuple):
     remaining: float
 
 
-def climb(model: Model, face: Face, rows: Rows) -> Climb:
+def polished(model: Model, face: Face, rows: Rows) -> Climb:
     """Take Newton's steps, each shortened until it does not go down, until the slope is rounding or no step is left."""
-    least, values = least_curvature(model, face.chart, rows), [float(face.curvature.value)]
-    here = _Place(face.chart, face.curvature, *newton_step(face.curvature, least))
-    eps = float(np.finfo(here.stride.dtype).eps)
+    units, values = units_at(model, face.chart, face.curvature, rows), [float(face.curvature.value)]
+    here = _Place(face.chart, face.curvature, *newton_step(face.curvature, units))
     for _ in range(MOST_STEPS):
-        if here.remaining <= (ROUNDING * eps) ** 2 * (abs(values[-1]) + 1):
+        if here.remaining <= (ROUNDING * units.eps) ** 2 * (abs(values[-1]) + 1):
             break
-        there = _forward(model, here, least, rows)
+        there = _forward(model, here, units, rows)
         if there is None:
             break
         here = there
@@ -63,18 +61,18 @@ def climb(model: Model, face: Face, rows: Rows) -> Climb:
     return Climb(params_at(model.constraints, here.chart, here.chart.place), tuple(values), here.remaining)
 
 
-def _forward(model: Model, here: _Place, least: np.ndarray, rows: Rows) -> _Place | None:
+def _forward(model: Model, here: _Place, units: Units, rows: Rows) -> _Place | None:
     """Return where the longest sound part of Newton's step leads; None where there is none.
 
     Values within rounding of each other tell nothing: then what remains to be gained must shrink by half.
     """
     value, length = float(here.curved.value), 1.0
-    noise = ROUNDING * float(np.finfo(here.stride.dtype).eps) * (abs(value) + 1)
+    noise = ROUNDING * units.eps * (abs(value) + 1)
     for _ in range(MOST_HALVINGS):
         chart = here.chart._replace(place=here.chart.place + (length * here.stride).astype(here.stride.dtype))
         curved = curvature(model, chart, rows)
         if np.isfinite(np.asarray(curved.information)).all():
-            there = _Place(chart, curved, *newton_step(curved, least))
+            there = _Place(chart, curved, *newton_step(curved, units))
             rises = float(curved.value) > value + noise
             if rises or (float(curved.value) >= value - noise and there.remaining < here.remaining / 2):
                 return there
@@ -82,19 +80,20 @@ def _forward(model: Model, here: _Place, least: np.ndarray, rows: Rows) -> _Plac
     return None
 
 
-def way_off(curved: Curvature, least: np.ndarray) -> np.ndarray | None:
+def way_off(curved: Curvature, units: Units) -> np.ndarray | None:
     """Return the direction (q,) in which a saddle bends up most, in units of that curvature; None where it is no saddle."""
-    at = spectrum(np.asarray(curved.information), least)
-    if not at.sizes.size or at.sizes[0] >= -least_size(at.sizes):
+    at = spectrum(curved.information, units)
+    if not at.sizes.size or at.sizes[0] >= -at.least[0]:
         return None
-    return at.vectors[:, 0] / at.scale / np.sqrt(-at.sizes[0])
+    return (at.vectors[:, 0] / units.scale / np.sqrt(-at.sizes[0])).astype(np.asarray(curved.slope).dtype)
 
 
 def beyond_saddle(model: Model, face: Face, rows: Rows) -> PyTree | None:
-    """Return the highest params met along the way off a saddle; None where it is none."""
-    direction = way_off(settled(model, face.chart, face.curvature, rows), least_curvature(model, face.chart, rows))
+    """Return the highest params met along the way off a saddle, or off a bound from which it rises; None where it is none."""
+    units = units_at(model, face.chart, face.curvature, rows)
+    direction = way_off(settled(model, face.chart, face.curvature, rows, units), units)
     if direction is None:
-        return None
+        return inside(model, face, rows, SHARES)
     strides = np.concatenate([-STRIDES, STRIDES])
     met = [
         params_at(model.constraints, face.chart, face.chart.place + (t * direction).astype(direction.dtype)) for t in strides

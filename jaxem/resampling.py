@@ -12,7 +12,7 @@ from jaxem.arrays import at_least_one, is_number, is_traced
 from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import as_key, check_data, check_params, ready_to_learn
 from jaxem.fitting import Fit, check_control, check_fit
-from jaxem.matching import assigned, has_shares, in_order, kinds_of, overlap
+from jaxem.matching import assigned, in_order, kinds_of, num_shares, overlap
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
 from jaxem.progress import progress_of
@@ -160,7 +160,7 @@ def _refits(
 def _matched(model: Model, params: PyTree, replicates: PyTree, data: PyTree, weights: Array) -> PyTree:
     """Return refits with components in the order of the fit's, where these may change places."""
     kinds = kinds_of(model, params)
-    if kinds is None or max(map(len, kinds)) < 2 or not has_shares(model, params, data):
+    if kinds is None or max(map(len, kinds)) < 2 or num_shares(model, params, data) != sum(map(len, kinds)):
         return replicates
     orders = np.stack([assigned(one, kinds) for one in np.asarray(_overlaps(model, params, replicates, data, weights))])
     if (orders == np.arange(orders.shape[1])).all():

@@ -43,7 +43,8 @@ def search_counts(
 
     A mixture of fewer components is one of the most whose other weights are zero, and by EM stay zero. The starts of each
     number are those of its own mixture, as k-means++ draws one centre after another, and race in groups for a best of each.
-    Another range with the same largest number and as many numbers compiles nothing.
+    Another range with the same largest number and as many numbers compiles nothing. A best that is a saddle, with components
+    alike, is not left as `fit_restarts` leaves it: see `jaxem.escape`.
     `concentration` is one number above 1, as absent components have no part in that prior; a family's own counts them all.
     Raises ValueError as `fit_restarts` does, for a family with a prior, and for a union.
 

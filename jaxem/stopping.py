@@ -56,6 +56,11 @@ UNSOUND = (Status.DEGENERATE, Status.NONFINITE)
 """Ends at which there is no maximum to speak of."""
 
 
+def is_unsound(status: Array) -> Array:
+    """Tell which of some statuses are of fits that ended at no maximum of the likelihood, whatever else."""
+    return jnp.stack([status == one for one in UNSOUND]).any(0)
+
+
 class Trend(NamedTuple):
     """What the judge remembers of a run, all scalars."""
 

@@ -17,6 +17,7 @@ from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
 from jaxem.restarts import default_num_lanes, plan
 from jaxem.solvers import Solver, squarem
+from jaxem.stopping import is_unsound
 from jaxem.trees import pick
 
 
@@ -36,7 +37,8 @@ def cross_validate(
 
     Rows are dealt at random into folds of about equal size; each is left out in turn, as weights of zero, and the others are
     searched from `num_restarts` random starts as in `fit_restarts`, all folds in one race. Whole rows are left out, whatever
-    they hold; rows of weight zero are absent, and have zero. As many folds as rows leave out one at a time.
+    they hold; rows of weight zero are absent, and have zero. As many folds as rows leave out one at a time. Rows of a fold
+    whose best fit ended DEGENERATE or NONFINITE have NaN: it is no maximum, and foretells nothing.
     Stone (1974); Smyth (2000) of mixtures.
 
     Raises ValueError as `fit_restarts` does, for fewer than two folds or more than rows of positive weight, for a model
@@ -95,4 +97,5 @@ def _validate(
     starts = random_starts(model, keys, num_folds, problem, course.num_lanes)
     fits, best, _ = race(model, solver, course, starts, num_folds, problem, tol)
     heights = lax.map(lambda params: require(model, "log_prob")(params, data), pick(fits.params, best))
+    heights = jnp.where(is_unsound(fits.status[best])[:, None], jnp.nan, heights)
     return jnp.where(weights > 0, jnp.take_along_axis(heights, folds[None], 0)[0], 0)

@@ -151,13 +151,50 @@ def test_the_rate_is_that_at_which_steps_of_em_come_nearer():
     assert found.kind == Stationarity.MAXIMUM
 
 
+def shy(params):
+    return -(params.components.rate**2).sum()
+
+
+def under_a_prior():
+    x = np.random.default_rng(1).poisson([[2.0], [6.0]], (2, 60)).ravel()
+    start = jaxem.Mixture(np.array([0.5, 0.5]), families.Poisson(np.array([2.0, 6.0])))
+    return jaxem.with_prior(POISSONS, shy), start, x
+
+
+def with_locations_held():
+    x = np.exp(np.random.default_rng(1).normal([[0.0], [3.0]], size=(2, 60)).ravel())
+    start = jaxem.Mixture(np.array([0.5, 0.5]), families.LogNormal(np.array([0.0, 3.0]), np.array([1.0, 1.0])))
+    return *jaxem.freeze(jaxem.mixture(families.log_normal(), 2), start, lambda params: params.components.location), x
+
+
+def of_equal_shapes():
+    x, model = jaxem.datasets.faithful(), jaxem.mixture(families.gaussian("VEV"), 2)
+    return model, model.init(1, x), x
+
+
+RATES = {"any prior": under_a_prior, "locations held": with_locations_held, "VEV": of_equal_shapes}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_rate_is_that_of_steps_whose_m_steps_iterate(name):
+    model, start, x = RATES[name]()
+    fit = jaxem.fit(model, start, x, tol=1e-9)
+    gains = np.diff(fit.history[: fit.num_steps + 1])
+    last = np.flatnonzero(gains > 1e-7)[-1]
+    np.testing.assert_allclose(jaxem.certify(model, fit, x).rate, np.sqrt(gains[last] / gains[last - 1]), rtol=3e-2)
+
+
 def test_identical_components_and_a_missing_one_are_saddles():
     found = jaxem.certify(POISSONS, london((2.0, 2.0)), *DEATHS)
     assert found.kind == Stationarity.SADDLE
     assert found.unidentified == jaxem.parameter_names(POISSONS, london().params)
     alone = jaxem.Mixture(jnp.array([1.0, 0.0]), families.Poisson([float(DEATHS[0] @ DEATHS[1] / DEATHS[1].sum()), 6.0]))
     fit = jaxem.fit(POISSONS, alone, *DEATHS)
-    assert jaxem.certify(POISSONS, fit, *DEATHS).kind == Stationarity.SADDLE
+    found = jaxem.certify(POISSONS, fit, *DEATHS)
+    assert found.kind == Stationarity.SADDLE
+    moved = jax.tree.map(lambda leaf, way: leaf + 1e-4 * way, fit.params, found.direction)
+    assert POISSONS.e_step(moved, *map(jnp.asarray, DEATHS))[1] > fit.log_likelihood
+    assert abs(jaxem.escape(POISSONS, fit, *DEATHS).log_likelihood - MAXIMUM) < 1e-6
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(2, Stationarity.UNIDENTIFIED), (3, Stationarity.BOUNDARY)])

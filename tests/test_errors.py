@@ -199,6 +199,32 @@ def test_float32_has_two_digits_of_the_errors_and_in_double_precision_nearly_all
     np.testing.assert_allclose(received, expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize(("double", "power", "rtol"), [(True, 2, 1e-4), (False, 1, 0.05)])
+def test_calendar_years_are_collinear_with_one_and_have_their_errors_all_the_same(double, power, rtol):
+    rng, years = np.random.default_rng(0), np.arange(1990.0, 2021)
+    rows, y = years[:, None] ** np.arange(power + 1), 0.2 * (years - 2010) + rng.normal(size=31)
+    turned, triangle = np.linalg.qr(rows)
+    left = y - turned @ (turned.T @ y)
+    expected = np.sqrt((left @ left) / 31 * (np.linalg.inv(triangle) ** 2).sum(1))
+    with jax.enable_x64(double):
+        model, data = jaxem.single(families.linear_regression()), Regression(rows, y)
+        found = jaxem.standard_errors(model, jaxem.fit(model, model.init(0, data), data), data)
+    assert found.unidentified == ()
+    np.testing.assert_allclose(found.errors.coefficients[0], expected, rtol=rtol)
+
+
+def test_columns_that_add_up_to_another_are_named_and_the_others_keep_their_errors():
+    rng, halves = np.random.default_rng(0), np.arange(31) % 2
+    rows = np.stack([np.ones(31), halves, 1 - halves, rng.normal(size=31)], 1)
+    model, data = jaxem.single(families.linear_regression()), Regression(rows, rng.normal(size=31))
+    fit = jaxem.fit(model, model.init(0, data), data)
+    found = jaxem.standard_errors(model, fit, data)
+    assert found.unidentified == tuple(f"coefficients[0, {column}]" for column in range(3))
+    fewer = rows[:, 1:]
+    expected = np.sqrt(fit.params.variance[0] * np.linalg.inv(fewer.T @ fewer)[2, 2])
+    np.testing.assert_allclose(found.errors.coefficients[0, 3], expected, rtol=1e-8)
+
+
 def test_a_prior_adds_its_curvature():
     x = np.array([3.0, 1.0, 2.0, 6.0])
     model = jaxem.single(families.poisson(families.GammaPrior(3.0, 0.5)))

@@ -235,3 +235,40 @@ def test_models_of_chains_are_cached_and_say_how_they_were_made(earthquakes):
     assert repr(earthquakes) == "hmm(poisson(), 2)"
     assert jaxem.num_free_parameters(earthquakes, PARAMS) == 1 + 2 + 2
     assert MODELS["chain of poisson"].build("float64")[0] is earthquakes
+
+
+@pytest.fixture(scope="module")
+def fitted(earthquakes, table):
+    data = jaxem.sequences(list(table("earthquakes")[:105, 1].reshape(15, 7)))
+    start = poisson_params([0.6, 0.4], [[0.9, 0.1], [0.1, 0.9]], [15.5, 26.0])
+    return jaxem.fit(earthquakes, start, data, tol=1e-12), data
+
+
+def test_standard_errors_are_those_of_differences_of_the_log_likelihood(earthquakes, fitted):
+    """In five numbers: the share that begins in the first state, those that stay, and the rates."""
+    fit, data = fitted
+    errors = jaxem.standard_errors(earthquakes, fit, data)
+
+    def height(theta):
+        p, a, b, *rates = theta
+        params = poisson_params([p, 1 - p], [[a, 1 - a], [1 - b, b]], rates)
+        return float(earthquakes.log_prob(params, data).sum())
+
+    at = np.array([fit.params.initial[0], *np.diag(fit.params.transition), *fit.params.components.rate])
+    step = 1e-4 * at
+    ways = np.diag(step)
+    curvature = [
+        [height(at + u + v) - height(at + u - v) - height(at - u + v) + height(at - u - v) for v in ways] for u in ways
+    ]
+    expected = np.sqrt(np.diag(np.linalg.inv(-np.array(curvature) / (4 * np.outer(step, step)))))
+    found = errors.errors
+    received = [found.initial[0], *np.diag(found.transition), *found.components.rate]
+    np.testing.assert_allclose(received, expected, rtol=1e-3)
+
+
+def test_the_end_of_one_long_sequence_is_a_maximum_on_the_boundary(reference, table, earthquakes):
+    """A single sequence begins in one state for certain."""
+    case, data = reference("poisson_hmm_earthquakes_k2"), jaxem.sequences(table("earthquakes")[:, 1])
+    start = poisson_params(*(case["init"][name] for name in ("initial", "transition", "rates")))
+    found = jaxem.certify(earthquakes, jaxem.fit(earthquakes, start, data, tol=1e-13), data)
+    assert found.kind == jaxem.Stationarity.BOUNDARY

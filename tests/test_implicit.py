@@ -91,6 +91,35 @@ def test_reverse_mode_and_lanes_give_what_forward_mode_does():
     np.testing.assert_allclose(lanes, jnp.stack([gradient, gradient / 2]), rtol=1e-5)
 
 
+def test_collinear_years_move_a_slope_as_least_squares_says():
+    years = np.arange(1990.0, 2021)
+    rows, y = years[:, None] ** np.arange(3), np.sin(years)
+    model = jaxem.single(families.linear_regression())
+    start = model.init(0, families.Regression(rows, y))
+
+    def bend(y):
+        return jaxem.fit(model, start, families.Regression(jnp.asarray(rows), y), tol=0).params.coefficients[0, 2]
+
+    expected = np.linalg.inv(np.linalg.qr(rows)[1])[2] @ np.linalg.qr(rows)[0].T
+    received = jax.grad(bend)(jnp.asarray(y))
+    np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_fit_that_a_floor_holds_has_no_derivatives():
+    model, start, _ = CASES["full, an entry of the data"]
+    x = jnp.asarray(FEW).at[:6].set(jnp.array([9.0, 20.0]))
+    held = start._replace(components=families.Gaussian(jnp.stack([FEW.mean(0), x[0]]), 1e-6 * jnp.stack([jnp.eye(2)] * 2)))
+    held = held._replace(components=held.components._replace(covariance=held.components.covariance.at[0].mul(1e7)))
+
+    def ends(weights):
+        fit = jaxem.fit(model, held, x, weights, solver=jaxem.squarem(), tol=0)
+        return fit.log_likelihood, fit.status
+
+    received, status = jax.grad(ends, has_aux=True)(jnp.ones(40))
+    assert status == jaxem.Status.DEGENERATE
+    assert np.isnan(received).all()
+
+
 def test_the_start_has_no_part_in_it():
     model, start, given = CASES["poisson, a weight"]
 

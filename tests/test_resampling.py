@@ -39,6 +39,38 @@ def test_replicates_are_refits_to_drawn_weights_with_components_in_the_fits_orde
     np.testing.assert_array_equal(again.replicates.components.rate, rates)
 
 
+def test_refits_whose_components_have_changed_places_are_put_in_the_fits_order():
+    """An M-step that swaps them each time climbs as well, and ends in either order."""
+    x = np.random.default_rng(1).poisson([[2.0], [9.0]], (2, 60)).ravel()
+
+    def swapped(params, stats):
+        return jax.tree.map(lambda leaf: leaf[::-1], POISSONS.m_step(params, stats))
+
+    restless = POISSONS._replace(m_step=swapped)
+    fit = jaxem.fit(POISSONS, jaxem.Mixture([0.5, 0.5], Poisson([2.0, 9.0])), x)
+    ends = [jaxem.fit(restless, fit.params, x, max_steps=steps).params.components.rate for steps in (2, 3)]
+    assert ends[0][0] < ends[0][1] and ends[1][0] > ends[1][1]
+    found = jaxem.bootstrap(restless, 0, fit, x, num_samples=40, solver=jaxem.em())
+    rates = np.asarray(found.replicates.components.rate)
+    assert (rates[:, 0] < rates[:, 1]).all()
+
+
+def test_components_that_are_not_declared_are_not_put_in_order():
+    """One scale for both, and no constraints that say which array has a place for each."""
+
+    def log_joint(params, x, z):
+        return jnp.log(0.5) - jnp.square((x - params["mean"][z]) * jnp.exp(-params["scale"])) / 2 - params["scale"]
+
+    model = jaxem.from_log_joint(log_joint, num_states=2)
+    params, x = {"mean": jnp.array([0.0, 4.0]), "scale": jnp.array(0.0)}, np.array([0.0, 1.0, 5.0])
+    for ask in (lambda: jaxem.match_components(model, params, params, x), lambda: jaxem.sort_components(model, params, [1, 2])):
+        with pytest.raises(ValueError, match=r"model.constraints must declare which arrays have a place for each"):
+            ask()
+    declared = {"mean": jaxem.constraints.real, "scale": jaxem.constraints.real}
+    model = jaxem.from_log_joint(log_joint, num_states=2, constraints=declared)
+    np.testing.assert_array_equal(jaxem.sort_components(model, params, [2, 1])["mean"], [4, 0])
+
+
 def test_what_cannot_be_resampled_is_refused_by_name():
     x, model = np.array([0.0, 1.0, 4.0]), jaxem.single(families.poisson())
     fit = jaxem.fit(model, model.init(0, x), x)

@@ -52,6 +52,12 @@ def test_starts_are_those_of_scikit_learn(kind):
     assert (received.n_iter_, received.converged_) == (0, False)
 
 
+def test_a_component_that_starts_on_one_row_is_as_wide_as_what_is_added_in_float32_too():
+    given = {"init_params": "random_from_data", "max_iter": 0, "random_state": 0, "reg_covar": 1e-6}
+    received = GaussianMixture(2, **given).fit((X + 50).astype("float32"))
+    np.testing.assert_allclose(received.covariances_, 1e-6 * np.array([np.eye(2)] * 2), atol=1e-9)
+
+
 def test_float64_is_fitted_in_float64_whatever_jax_is_set_to():
     expected = Theirs(2, random_state=0).fit(X)
     with jax.enable_x64(False):
@@ -83,6 +89,8 @@ def test_nan_is_missing_where_it_may_be_and_refused_elsewhere():
     holes[::5, 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         GaussianMixture(2).fit(holes)
+    with pytest.raises(ValueError, match=r"columns \[1\] have no observed value in rows of positive weight"):
+        GaussianMixture(2, allow_nan=True).fit(holes, sample_weight=np.arange(64) % 5 == 0)
     model = GaussianMixture(2, allow_nan=True, tol=1e-6, random_state=0).fit(holes)
     expected = sum(
         w * scipy.stats.norm.pdf(holes[0, 0], m[0], c[0, 0] ** 0.5)

@@ -13,6 +13,7 @@ from jaxem.trees import Shared
 
 SMALLEST = 64  # places of a table: data of about one range share their programs
 TABLE = 512  # places up to which a table is cheaper than a pass over rows
+PARTS = 8  # tables that a block of rows fills; one would be filled by all blocks in turn, and equal numbers are rounded alike
 
 
 class Tallied(NamedTuple):
@@ -72,10 +73,12 @@ def tally(data: Tallied, responsibilities: Array) -> Array:
     (d, U, k + 1): by one scatter, and in the order in which it writes.
     """
     size, total = data.values.value.shape[1], responsibilities.sum(1)
+    parts = PARTS if table_pays(data) else 1
+    part = jnp.asarray(np.arange(len(total)) * parts // len(total), jnp.int32)
 
     def of_column(places: Array, x: Array) -> Array:
         rows = jnp.concatenate([responsibilities, (total * x)[:, None]], 1)
-        return jnp.zeros((size, rows.shape[1]), rows.dtype).at[places].add(rows)
+        return jnp.zeros((parts, size, rows.shape[1]), rows.dtype).at[part, places].add(rows).sum(0)
 
     return jax.vmap(of_column, in_axes=1)(columns(data.places), columns(data.x))
 

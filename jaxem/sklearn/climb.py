@@ -43,9 +43,14 @@ widened_alone = jax.jit(widened, static_argnums=0)
 def begun(
     model: Model, form: str, params: Mixture, data: PyTree, weights: Array, responsibilities: Array, reg_covar: Array
 ) -> Mixture:
-    """Return what responsibilities (n, k) imply; `params` only fix the centring."""
-    stats = require(model, "statistics")(params, data, weights, responsibilities)
-    return widened(form, model.m_step(params, stats), reg_covar)
+    """Return what responsibilities (n, k) imply; `params` only fix the centring, first amid the rows, then at the means."""
+
+    def implied(about: Mixture) -> Mixture:
+        return model.m_step(about, require(model, "statistics")(about, data, weights, responsibilities))
+
+    mean = implied(params).components.mean
+    about = params._replace(components=params.components._replace(mean=mean))
+    return widened(form, implied(about), reg_covar)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

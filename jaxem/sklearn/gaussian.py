@@ -15,6 +15,7 @@ from jaxem.blocks import by_default_in_blocks
 from jaxem.boundary import ready
 from jaxem.buckets import pad
 from jaxem.families import Gaussian, Observed, gaussian
+from jaxem.families.observed import check_columns
 from jaxem.model import Model, PyTree
 from jaxem.models.mixture import Mixture, mixture
 from jaxem.sklearn.base import Estimator, Rule, number, one_of, whole_number
@@ -156,7 +157,7 @@ class GaussianMixture(Estimator):
         return Mixture(weights, Gaussian(means, covariances))
 
     def _drawn(self, model: Model, rows: Rows, random: np.random.RandomState) -> Mixture:
-        x = filled(rows.given.values) if isinstance(rows.given, Observed) else rows.given
+        x = filled(rows.given.values, rows.weights) if isinstance(rows.given, Observed) else rows.given
         shares = responsibilities(self.init_params, x, rows.weights, self.n_components, random)
         reg_covar = np.asarray(self.reg_covar, x.dtype)
         if isinstance(rows.given, Observed):
@@ -223,6 +224,8 @@ class GaussianMixture(Estimator):
 def _ready(model: Model, x: PyTree, weights: np.ndarray | None) -> Rows:
     leaves = jax.tree.leaves(x)
     counted = np.ones(len(leaves[0])) if weights is None else weights
+    if isinstance(x, Observed):
+        check_columns(x.mask, jnp.asarray(counted))
     padded, padded_weights = pad(x, counted)
     data = ready(model.prepare, padded)
     return Rows(x, weights, data, jnp.asarray(padded_weights, leaves[0].dtype))

@@ -27,6 +27,7 @@ def responsibilities(
     return found
 
 
-def filled(x: np.ndarray) -> np.ndarray:
+def filled(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Return rows with the mean of its column in each hole, NaN: something to draw clusters on."""
-    return np.where(np.isnan(x), np.nanmean(x, axis=0, keepdims=True), x)
+    present = x if weights is None else x[weights > 0]
+    return np.where(np.isnan(x), np.nanmean(present, axis=0, keepdims=True), x)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxem
+from jaxem import families
 from jaxem.families import counts
 
 DIGITS = 50
@@ -210,3 +212,13 @@ def test_draws_have_the_poisson_distribution_on_both_sides_of_the_switch(dtype, 
 def test_draws_at_rate_zero_are_zero_beside_any_other(dtype):
     draws = drawn(jax.random.key(0), jnp.asarray([[0, 1e8], [30, 0]], dtype))
     assert draws.shape == (2, 2) and draws[0, 0] == draws[1, 1] == 0 and draws[0, 1] > 9e7 and draws[1, 0] > 0
+
+
+def test_many_equal_counts_are_tallied_in_float32_as_rightly_as_few():
+    """Equal numbers added one by one to a large sum are rounded to the same side, by 1e-3 of it in the end."""
+    model = jaxem.chunked(jaxem.single(families.negative_binomial()), 4096)
+    x = np.arange(200_000) % 3
+    params = families.NegativeBinomial(jnp.ones(1, "float32"), jnp.ones(1, "float32"))
+    data = model.prepare(jnp.asarray(x, "float32"), None)
+    stats, _ = jax.jit(model.e_step)(params, data, jnp.full(x.size, 0.7, "float32"))
+    np.testing.assert_allclose(stats.tally[0, :3, 0], 0.7 * np.bincount(x), rtol=1e-5)
