@@ -213,18 +213,6 @@ def test_calendar_years_are_collinear_with_one_and_have_their_errors_all_the_sam
     np.testing.assert_allclose(found.errors.coefficients[0], expected, rtol=rtol)
 
 
-def test_columns_that_add_up_to_another_are_named_and_the_others_keep_their_errors():
-    rng, halves = np.random.default_rng(0), np.arange(31) % 2
-    rows = np.stack([np.ones(31), halves, 1 - halves, rng.normal(size=31)], 1)
-    model, data = jaxem.single(families.linear_regression()), Regression(rows, rng.normal(size=31))
-    fit = jaxem.fit(model, model.init(0, data), data)
-    found = jaxem.standard_errors(model, fit, data)
-    assert found.unidentified == tuple(f"coefficients[0, {column}]" for column in range(3))
-    fewer = rows[:, 1:]
-    expected = np.sqrt(fit.params.variance[0] * np.linalg.inv(fewer.T @ fewer)[2, 2])
-    np.testing.assert_allclose(found.errors.coefficients[0, 3], expected, rtol=1e-8)
-
-
 def test_a_prior_adds_its_curvature():
     x = np.array([3.0, 1.0, 2.0, 6.0])
     model = jaxem.single(families.poisson(families.GammaPrior(3.0, 0.5)))

@@ -231,6 +231,13 @@ def test_of_several_forms_bic_chooses_one(capsys):
     assert "BIC chooses E with 2 components." in text
 
 
+def test_a_form_by_volume_and_axes_is_told_by_its_covariances(capsys):
+    assert main(["--covariance", "EII", "--components", "1", "--restarts", "1"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    sds = [float(row[2]) for row in rows if row[:1] in (["eruptions"], ["waiting"])]
+    np.testing.assert_allclose(sds, np.sqrt(np.var(np.asarray(jaxem.datasets.faithful()), axis=0).mean()), rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind, num_columns", [("gaussian", 1), ("gaussian", 2), ("student_t", 2), ("multinomial", 2)])
 def test_all_stands_for_every_form_that_a_family_has(kind, num_columns):
     expected = {

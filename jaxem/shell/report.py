@@ -147,14 +147,14 @@ def _thin(chosen: Candidate, table: Table) -> list[str]:
 def _components(chosen: Candidate, job: Job) -> list[str]:
     """Return a heading for each component, with its weight and what it has once, and a table of what it has by column."""
     components, weights = chosen.best.params.components, np.asarray(chosen.best.params.weights)
-    found = {name: np.asarray(leaf) for name, leaf in components._asdict().items() if leaf is not None}
+    found = {name: np.asarray(leaf) for name, leaf in components._asdict().items() if hasattr(leaf, "ndim")}
     spreads = chosen.covariances
     if spreads is None:
         own = {name: leaf for name, leaf in found.items() if leaf.ndim == 1}
         tables = _plain_tables({name: leaf for name, leaf in found.items() if leaf.ndim > 1}, components, job)
     else:
-        (centre, means), (spread, _) = list(found.items())[:2]
-        own = dict(list(found.items())[2:])
+        centre, spread = components._fields[:2]
+        means, own = found[centre], {name: leaf for name, leaf in found.items() if name not in (centre, spread)}
         names = job.table.names
         tables = [_moments(m, s, names, (centre, spread)) for m, s in zip(means, spreads, strict=True)]
     return [
