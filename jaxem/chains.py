@@ -192,6 +192,12 @@ def _steps(chain: Chain) -> tuple[Array | None, Callable[[Any], Array]]:
 
 
 def _forward_in_logs(chain: Chain, stream: Stream, entering: Array) -> Filtered:
+    states, total, peak = _passed(chain, stream, entering)
+    return Filtered(states, jnp.where(stream.there, total + peak, 0))
+
+
+def _passed(chain: Chain, stream: Stream, entering: Array) -> tuple[Array, Array, Array]:
+    """Return log p(z_t | x_1 … x_t), and log p(x_t | x_1 … x_t-1) in two parts, of which the second may be large."""
     each, of_step = _steps(chain)
     peak = finite(stream.log_density.max(1))
 
@@ -204,30 +210,36 @@ def _forward_in_logs(chain: Chain, stream: Stream, entering: Array) -> Filtered:
         return states, (states, total)
 
     _, (states, total) = lax.scan(step, entering, (stream.log_density - peak[:, None], stream.first, each))
-    return Filtered(states, jnp.where(stream.there, total + peak, 0))
+    return states, total, peak
 
 
 def _in_logs(chain: Chain, stream: Stream, entering: Array, coming: Array) -> Smoothed:
     each, of_step = _steps(chain)
-    forward = _forward_in_logs(chain, stream, entering)
-    evidence = stream.log_density - _finite_or_zero(forward.log_prob)[:, None]
-    before = jnp.concatenate([entering[None], forward.log_states[:-1]])
+    known, total, peak = _passed(chain, stream, entering)
+    evidence = (stream.log_density - peak[:, None]) - _finite_or_zero(total)[:, None]
+    before = jnp.concatenate([entering[None], known[:-1]])
 
     def step(carry: tuple[Array, Array], given: Any) -> tuple[tuple[Array, Array], tuple[Array, Array | None]]:
         (message, pairs), (log_evidence, states, previous, last, weight, transition) = carry, given
         message = jnp.where(last, 0, message)
         message = message - _finite_or_zero(lax.stop_gradient(log_sum(states + message, 0)))  # of zero, but for rounding
         onward = of_step(transition) + (log_evidence + message)[None]
-        moved = weight * jnp.exp(jnp.where(weight > 0, previous[:, None] + onward, -jnp.inf))
+        moved = weight * _of_one(jnp.exp(jnp.where(weight > 0, previous[:, None] + onward, -jnp.inf)), None)
         pairs, moved = (pairs + moved, None) if each is None else (pairs, moved)
         return (log_sum(onward, 1), pairs), (message, moved)
 
     start = coming, jnp.zeros_like(chain.log_transition, shape=chain.log_transition.shape[-2:])
     weights = jnp.where(_inside(stream), stream.weights, 0)
-    given = (evidence, forward.log_states, before, stream.last, weights, each)
+    given = (evidence, known, before, stream.last, weights, each)
     (leaving, pairs), (messages, moved) = lax.scan(step, start, given, reverse=True)
-    states = jnp.where(stream.there[:, None], jnp.exp(forward.log_states + messages), 0)
-    return Smoothed(states, pairs if moved is None else moved, forward.log_prob, leaving)
+    states = jnp.where(stream.there[:, None], _of_one(jnp.exp(known + messages), 1), 0)
+    log_prob = jnp.where(stream.there, total + peak, 0)
+    return Smoothed(states, pairs if moved is None else moved, log_prob, leaving)
+
+
+def _of_one(shares: Array, axis: int | None) -> Array:
+    """Return shares that sum to one but for rounding, or are all zero, without that rounding."""
+    return shares / lax.stop_gradient(positive(shares.sum(axis, keepdims=True)))
 
 
 def _finite_or_zero(x: Array) -> Array:

@@ -237,16 +237,11 @@ def test_models_of_chains_are_cached_and_say_how_they_were_made(earthquakes):
     assert MODELS["chain of poisson"].build("float64")[0] is earthquakes
 
 
-@pytest.fixture(scope="module")
-def fitted(earthquakes, table):
+def test_standard_errors_are_those_of_differences_of_the_log_likelihood(earthquakes, table):
+    """In five numbers: the share that begins in the first state, those that stay, and the rates."""
     data = jaxem.sequences(list(table("earthquakes")[:105, 1].reshape(15, 7)))
     start = poisson_params([0.6, 0.4], [[0.9, 0.1], [0.1, 0.9]], [15.5, 26.0])
-    return jaxem.fit(earthquakes, start, data, tol=1e-12), data
-
-
-def test_standard_errors_are_those_of_differences_of_the_log_likelihood(earthquakes, fitted):
-    """In five numbers: the share that begins in the first state, those that stay, and the rates."""
-    fit, data = fitted
+    fit = jaxem.fit(earthquakes, start, data, tol=1e-12)
     errors = jaxem.standard_errors(earthquakes, fit, data)
 
     def height(theta):
