@@ -45,8 +45,9 @@ class _Piece(NamedTuple):
 
 def layout_of(n: int, t: int) -> Layout:
     """Return pieces of about as many steps."""
-    rows = min(n, max(ROWS, STEPS // t))
-    pieces = -(-t // max(1, STEPS // rows))
+    most = STEPS if n >= ROWS else 4 * STEPS  # of few sequences a step costs the same whatever is in it
+    rows = min(n, max(ROWS, most // t))
+    pieces = -(-t // max(1, most // rows))
     return Layout(rows, -(-t // pieces), pieces)
 
 
