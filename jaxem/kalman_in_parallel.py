@@ -67,9 +67,7 @@ def _stretches(dynamics: Dynamics, seen: Seen, load: Array, drift: Array, active
     """Return each step as a stretch; the first begins anywhere, and those that are not there leave all as it is."""
     lanes = seen.z.shape[1:]
     begins = jnp.broadcast_to((jnp.arange(lanes[0]) == 0)[:, None], lanes)
-    shape = *dynamics.root.shape, *lanes
-    root, noise = (jnp.broadcast_to(in_lanes(x, lanes), shape) for x in (dynamics.root, dynamics.noise))
-    before = jnp.where(begins[None, None], root, noise)
+    before = jnp.where(begins[None, None], in_lanes(dynamics.root, lanes), in_lanes(dynamics.noise, lanes))
     transition = jnp.where(begins[None, None], 0, in_lanes(dynamics.transition, lanes))
     drift = jnp.where(begins[None], in_lanes(dynamics.mean, lanes), drift)
     size, cross, after = update(before, load)

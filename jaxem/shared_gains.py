@@ -5,8 +5,6 @@ that end at different times, are linear recursions; those run in blocks of time,
 to the next, so that √t steps follow each other rather than t.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -68,10 +66,11 @@ def _blocks_of(steps: int) -> tuple[int, int]:
     return size, -(-steps // size)
 
 
-def _in_blocks(x: Array, size: int, num: int) -> Array:
-    """Return an array (…, t) as (size, …, num), zeros behind."""
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size * num - x.shape[-1])])
-    return jnp.moveaxis(padded.reshape(*x.shape[:-1], num, size), -1, 0)
+def _in_blocks(x: Array, size: int, num: int, idle: Array | None = None) -> Array:
+    """Return an array (…, t) as (size, …, num); behind it zeros, or what is `idle` (…)."""
+    more = size * num - x.shape[-1]
+    behind = jnp.broadcast_to(jnp.zeros((), x.dtype) if idle is None else idle[..., None], (*x.shape[:-1], more))
+    return jnp.moveaxis(jnp.concatenate([x, behind], -1).reshape(*x.shape[:-1], num, size), -1, 0)
 
 
 def _over_time(x: Array, steps: int) -> Array:
@@ -80,30 +79,32 @@ def _over_time(x: Array, steps: int) -> Array:
     return flat.reshape(*flat.shape[:-2], -1)[..., :steps]
 
 
-def recursion(moves: Array, pushes: Array, start: Array) -> Array:
-    """Return x_0 = start, x_t+1 = M_t x_t + c_t: M (s, s, t), c (s, n, t), start (s, n) -> (s, n, t)."""
+def recursion(moves: Array, pushes: Array, start: Array) -> tuple[Array, Array]:
+    """Return x_0 = start, x_t+1 = M_t x_t + c_t, (s, n, t), and the x that follows: M (s, s, t), c (s, n, t), start (s, n)."""
     steps = moves.shape[2]
     size, num = _blocks_of(steps)
-    identity = jnp.broadcast_to(jnp.eye(moves.shape[0], dtype=moves.dtype)[:, :, None], (*moves.shape[:2], num))
+    one = jnp.eye(moves.shape[0], dtype=moves.dtype)
 
     def within(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         local, whole = carry
         move, push = now
         return (times(move, local) + push, times(move, whole)), carry
 
-    begin = jnp.zeros((*start.shape, num), start.dtype), identity
-    (last, whole), (local, turned) = lax.scan(within, begin, (_in_blocks(moves, size, num), _in_blocks(pushes, size, num)))
+    begin = jnp.zeros((*start.shape, num), start.dtype), jnp.broadcast_to(one[:, :, None], (*one.shape, num))
+    blocks = _in_blocks(moves, size, num, one), _in_blocks(pushes, size, num)
+    (last, whole), (local, turned) = lax.scan(within, begin, blocks)
 
     def across(here: Array, block: tuple[Array, Array]) -> tuple[Array, Array]:
         return block[0] @ here + block[1], here
 
-    first = lax.scan(across, start, (jnp.moveaxis(whole, 2, 0), jnp.moveaxis(last, 2, 0)))[1]
-    return _over_time(local + jax.vmap(times, (0, None))(turned, jnp.moveaxis(first, 0, 2)), steps)
+    following, first = lax.scan(across, start, (jnp.moveaxis(whole, 2, 0), jnp.moveaxis(last, 2, 0)))
+    return _over_time(local + jax.vmap(times, (0, None))(turned, jnp.moveaxis(first, 0, 2)), steps), following
 
 
-def _backwards(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Return what a recursion over time, the last axis, has at t of what it began with at the end and met after t."""
-    return jnp.flip(function(*(jnp.flip(x, -1) for x in arrays)), -1)
+def backwards(moves: Array, pushes: Array, start: Array) -> tuple[Array, Array]:
+    """Return what a recursion from the end has at each step of what was met after it, and what it has before the first."""
+    found, before = recursion(jnp.flip(moves, -1), jnp.flip(pushes, -1), start)
+    return jnp.flip(found, -1), before
 
 
 class Moments(NamedTuple):
@@ -114,19 +115,23 @@ class Moments(NamedTuple):
     log_prob: Array
 
 
-def means(dynamics: Dynamics, load: Array, made: Track, z: Array, drift: Array | None, within: Array) -> Moments:
-    """Return the moments of sequences that were seen as z (r, n, t), pushed by b_t = drift (s, n, t), while `within` (n, t)."""
+def foretold(made: Track, z: Array, drift: Array | None, start: Array) -> tuple[Array, Array]:
+    """Return x̂_t|t-1 (s, n, t) from that of the first step, and that of the step that follows; z (r, n, t)."""
     pushes = times(made.push, z)
-    pushes = pushes if drift is None else pushes + jnp.roll(drift, -1, 2)
-    start = jnp.broadcast_to(dynamics.mean[:, None], (dynamics.mean.shape[0], z.shape[1]))
-    predicted = recursion(made.move, pushes, start)
+    return recursion(made.move, pushes if drift is None else pushes + drift, start)
+
+
+def means(load: Array, made: Track, z: Array, predicted: Array, ahead: Array, within: Array) -> tuple[Moments, Array]:
+    """Return the moments of steps that were foretold, `within` (n, t), and what they say of the step before.
+
+    `ahead` (s, n) is x̂ - x̂_t|t-1 of the step that follows them.
+    """
     left = jnp.where(within[None], z - times(load[:, :, None], predicted), 0)
-    short = times(made.whiten, left)
-    surprise = times(made.weigh, left)
-    ahead = _backwards(partial(recursion, start=jnp.zeros_like(start)), made.gain.back, surprise)
+    short, surprise = times(made.whiten, left), times(made.weigh, left)
+    moved, before = backwards(made.gain.back, surprise, ahead)
     log_prob = -0.5 * (short * short).sum(0) - log_size(made.gain.size)[None]
-    states = jnp.where(within[None], predicted + surprise + times(made.gain.back, ahead), 0)
-    return Moments(states, times(made.gain.pull, ahead), jnp.where(within, log_prob, 0))
+    states = jnp.where(within[None], predicted + surprise + times(made.gain.back, moved), 0)
+    return Moments(states, times(made.gain.pull, moved), jnp.where(within, log_prob, 0)), before
 
 
 class Pooled(NamedTuple):
@@ -147,7 +152,7 @@ def pooled(dynamics: Dynamics, made: Track, weights: Array) -> Pooled:
     following = jnp.concatenate([weights[1:], jnp.zeros_like(weights[:1])])
     left, after = square(gain.left), square(gain.after)
     ends = (weights - following)[None, None] * after
-    ahead = _backwards(_congruences, gain.back, following[None, None] * left + ends)
+    ahead = jnp.flip(_congruences(jnp.flip(gain.back, -1), jnp.flip(following[None, None] * left + ends, -1)), -1)
     lag = times(ahead, transposed(gain.back))
     pulled = times(times(gain.pull, ahead), transposed(gain.pull))
     shaken = times(times(transition, left), transposed(transition))

@@ -25,6 +25,7 @@ from jaxem.models.state_space.statistics import (
     moments_of,
     spread_of,
     statistics_of,
+    weights_of,
 )
 
 FLOOR = 1e-10  # of the variances of the data, above which the noise of what is seen is held
@@ -79,7 +80,9 @@ def _linear_gaussian(s: int, o: int, form: str, q: int, parallel: bool | None) -
         def statistics(weights: Array, posterior: StateSpacePosterior) -> StateSpaceStats:
             means, moments = moments_of(params, data, posterior)
             emission = emission_of(params, data)
-            return statistics_of(params, data, weights, emission, means, spread_of(params, data, weights, emission, moments))
+            return statistics_of(
+                params, data, weights_of(data, weights), emission, means, spread_of(params, data, weights, emission, moments)
+            )
 
         return posterior_of(made, parallel), made.step_log_prob.sum(1), statistics
 

@@ -10,13 +10,13 @@ from jax import Array
 from jaxem import kalman, kalman_in_parallel
 from jaxem.blocks import default_block_bytes, summed
 from jaxem.kalman import Dynamics, Filtered, Seen, Smoothed
+from jaxem.models.state_space.alike import dynamics_of, expect_alike
 from jaxem.models.state_space.emission import Emission, by_pattern, emission_of, observed_noise
 from jaxem.models.state_space.records import LinearGaussian, StateSpacePosterior
 from jaxem.models.state_space.series import Series, patterns_of
-from jaxem.models.state_space.statistics import Means, Spread, StateSpaceStats, spread_of, statistics_of, step_weights
+from jaxem.models.state_space.statistics import Means, StateSpaceStats, spread_of, statistics_of, weights_of
 from jaxem.numerics import LOG_2PI, weighted_sum
-from jaxem.shared_gains import Moments, Track, means, pooled, track
-from jaxem.square_roots import eliminate, log_size, root
+from jaxem.square_roots import eliminate, log_size
 from jaxem.trees import num_rows
 
 BLOCKS = 8  # of the default size, that sequences taken together may be: they share what each step costs
@@ -30,11 +30,6 @@ class Pass(NamedTuple):
     emission: Emission
     forward: Filtered
     step_log_prob: Array  # (n, t)
-
-
-def dynamics_of(params: LinearGaussian) -> Dynamics:
-    """Return how a state begins and moves."""
-    return Dynamics(params.initial_mean, root(params.initial_covariance), params.transition, root(params.transition_covariance))
 
 
 def lanes_last(rows: Array) -> Array:
@@ -73,9 +68,9 @@ def smooth(made: Pass, parallel: bool | None = None) -> Smoothed:
 
 def expect(params: LinearGaussian, data: Series, weights: Array, parallel: bool | None = None) -> tuple[StateSpaceStats, Array]:
     """Return the statistics of the posterior, and the log-likelihood, summed over blocks of sequences."""
-    most = num_rows(data), BLOCKS * default_block_bytes() if num_rows(data) > 1 else None
     if data.gaps is None and not in_parallel(parallel):
-        return summed(expect_alike, *most)((params, shared(params, data)), data, weights)
+        return expect_alike(params, data, weights)
+    most = num_rows(data), BLOCKS * default_block_bytes() if num_rows(data) > 1 else None
     return summed(partial(expect_each, parallel=parallel), *most)(params, data, weights)
 
 
@@ -87,50 +82,8 @@ def expect_each(
     moments = smooth(made, parallel)
     centres = Means(rows_first(moments.mean), rows_first(moments.noise))
     spread = spread_of(params, data, weights, made.emission, moments)
-    stats = statistics_of(params, data, weights, made.emission, centres, spread)
+    stats = statistics_of(params, data, weights_of(data, weights), made.emission, centres, spread)
     return stats, weighted_sum(weights, made.step_log_prob.sum(1))
-
-
-class Alike(NamedTuple):
-    """What all sequences without holes share."""
-
-    dynamics: Dynamics
-    emission: Emission
-    track: Track
-
-
-def shared(params: LinearGaussian, data: Series) -> Alike:
-    """Return what all sequences share, as they have no holes."""
-    dynamics, emission = dynamics_of(params), emission_of(params, data)
-    return Alike(dynamics, emission, track(dynamics, emission.loads[:, :, 0], data.values.shape[1]))
-
-
-def moments_alike(params: LinearGaussian, made: Alike, data: Series) -> Moments:
-    """Return the moments of sequences without holes, and their log-densities (n, t), by what they share."""
-    z = observed_noise(params, data) @ made.emission.whiten[0].T
-    rank, within = made.emission.loads.shape[0], data.within()
-    drift = None if data.inputs is None else jnp.moveaxis(data.inputs @ params.transition_input.T, 2, 0)
-    load = made.emission.loads[:, :, 0]
-    found = means(made.dynamics, load, made.track, jnp.moveaxis(z[..., :rank], 2, 0), drift, within)
-    noise = (z[..., rank:] ** 2).sum(2) + made.emission.log_determinant[0]
-    return found._replace(log_prob=jnp.where(within, found.log_prob - 0.5 * noise, 0))
-
-
-def expect_alike(given: tuple[LinearGaussian, Alike], data: Series, weights: Array) -> tuple[StateSpaceStats, Array]:
-    """Return the sums over sequences without holes, whose covariances are summed before they are smoothed."""
-    params, made = given
-    found = moments_alike(params, made, data)
-    sums = pooled(made.dynamics, made.track, step_weights(data, weights)[0].sum(0))
-    spread = Spread(
-        sums.covariance[:, :, 0],
-        sums.past.sum(2),
-        sums.noise_covariance.sum(2),
-        sums.noise_lag.sum(2),
-        sums.covariance.sum(2)[None],
-    )
-    states, noise = (jnp.moveaxis(x, 0, 2) for x in (found.states, found.noise))
-    stats = statistics_of(params, data, weights, made.emission, Means(states, noise), spread)
-    return stats, weighted_sum(weights, found.log_prob.sum(1))
 
 
 def posterior_of(made: Pass, parallel: bool | None = None) -> StateSpacePosterior:

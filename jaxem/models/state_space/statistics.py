@@ -90,29 +90,42 @@ def spread_of(params: LinearGaussian, data: Series, weights: Array, emission: Em
     )
 
 
+class Weights(NamedTuple):
+    """Weights of sequences whose first step is the first here (n,), of steps that were seen, and that have a next, (n, t)."""
+
+    first: Array
+    seen: Array
+    following: Array
+
+
+def weights_of(data: Series, weights: Array) -> Weights:
+    """Return the weights of whole sequences."""
+    return Weights(weights, *step_weights(data, weights))
+
+
 def statistics_of(
-    params: LinearGaussian, data: Series, weights: Array, emission: Emission, means: Means, spread: Spread
+    params: LinearGaussian, data: Series, weights: Weights, emission: Emission, means: Means, spread: Spread
 ) -> StateSpaceStats:
-    """Return the statistics, from means of each step and summed covariances."""
-    seen, following = step_weights(data, weights)
+    """Return the statistics, from means of each step and summed covariances; inputs may have a step more than there are."""
+    first, seen, following = weights
     off = means.states[:, 0] - params.initial_mean[None]
-    count = weights.sum()
+    count, steps = first.sum(), seen.shape[1]
     initial = LineSums(
         count,
         count * params.initial_mean[:, None],
         count[None, None],
-        (weights @ off)[:, None],
-        (off * weights[:, None]).T @ off + spread.first,
+        (first @ off)[:, None],
+        (off * first[:, None]).T @ off + spread.first,
     )
-    inputs = data.inputs
-    following_inputs = None if inputs is None else jnp.roll(inputs, -1, 1)
-    entropy = jnp.zeros((), weights.dtype)
+    next_inputs = None if data.inputs is None else jnp.roll(data.inputs, -1, 1)[:, :steps]
+    here = data if data.inputs is None else data._replace(inputs=data.inputs[:, :steps])
+    entropy = jnp.zeros((), first.dtype)
     if emission.entropy is not None:
         entropy = (seen * emission.entropy[patterns_of(data)]).sum()
     return StateSpaceStats(
         initial,
-        _transition(params, means, spread, following, following_inputs),
-        _emission(params, data, emission, means.states, spread.seen, seen),
+        _transition(params, means, spread, following, next_inputs),
+        _emission(params, here, emission, means.states, spread.seen, seen),
         entropy,
         count * data.total.value,
         count,
