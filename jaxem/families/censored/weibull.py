@@ -174,15 +174,14 @@ class _Box(NamedTuple):
 def _box(params: Weibull, largest: Array) -> _Box:
     """Return what θ may be: shapes, and hazards of the longest-lived row, that are not too little, and leave λ finite.
 
-    The old parameters are among them, whatever they are, as a start may lie beyond.
+    A start may lie below the least shape, and is then among them.
     """
     shape, log_scale = independent.columns(params.shape), jnp.log(independent.columns(params.scale))
     bits = int(jnp.finfo(shape.dtype).bits)
     room = LARGEST * math.log(jnp.finfo(shape.dtype).max) - (log_scale + largest / shape)
     least = jnp.minimum(jnp.maximum(math.log(LEAST_HAZARD[bits]), -shape * room), largest)
     low = jnp.stack([jnp.minimum(LEAST_SHAPE[bits] / shape, 1), least], -1)
-    sharp = jnp.maximum(sharpest(shape.dtype) / shape, 1)
-    return _Box(low, jnp.stack([sharp, jnp.full_like(shape, jnp.inf)], -1))
+    return _Box(low, jnp.stack([sharpest(shape.dtype) / shape, jnp.full_like(shape, jnp.inf)], -1))
 
 
 def _look(theta: Array, before: Array, box: _Box, line: _Line, shares: Array) -> tuple[Array, Array, Array]:
