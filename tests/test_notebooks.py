@@ -19,9 +19,9 @@ STEPS_TAKEN = re.compile(r"\d+ steps?, \d+ E-steps?")  # an accelerated solver's
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_there_are_seven_notebooks():
+def test_there_are_eight_notebooks():
     expected = ["1_quickstart", "2_the_bound", "3_your_own_model", "4_many_data_sets"]
-    expected += ["5_mixtures_in_practice", "6_regressions_and_experts", "7_a_tour_of_families"]
+    expected += ["5_mixtures_in_practice", "6_regressions_and_experts", "7_a_tour_of_families", "8_sequences"]
     received = [path.stem for path in NOTEBOOKS]
     assert received == expected
 

@@ -61,7 +61,7 @@ def linear_gaussian(
     >>> params = jaxem.LinearGaussian(np.zeros(1), one, one, one, one, one)
     >>> posterior = model.posterior(params, jaxem.sequences([[[1.0], [2.0], [1.0]]]))
     >>> print(posterior.means[0, :, 0].round(2))
-    [0.85 1.38 1.15]
+    [0.77 1.31 1.15]
     """
     if observation_covariance not in ("full", "diag"):
         raise ValueError(f'observation_covariance must be "full" or "diag", got {observation_covariance!r}.')
