@@ -26,7 +26,7 @@ def save(path: str | os.PathLike[str], fit: PyTree) -> None:
     the tree; `load` reads them back as a tree.
     Raises ValueError under a trace and for leaves that are no arrays of numbers or booleans.
 
-    >>> import os, tempfile, jaxem
+    >>> import os, tempfile, jaxem, numpy as np
     >>> model, x = jaxem.single(jaxem.families.poisson()), [3.0, 1.0, 2.0, 6.0]
     >>> path = os.path.join(tempfile.mkdtemp(), "fit.npz")
     >>> jaxem.save(path, jaxem.fit(model, model.init(0, x), x, max_steps=9))
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     come back as such, the others as arrays of JAX.
     Raises ValueError for a file that is cut, or of which a bit is changed, and for one that holds something else.
 
-    >>> import os, tempfile, jaxem
+    >>> import os, tempfile, jaxem, jax.numpy as jnp
     >>> path, params = os.path.join(tempfile.mkdtemp(), "params.npz"), jaxem.families.Poisson(jnp.array([1.0, 3.0]))
     >>> jaxem.save(path, params)
     >>> print(jaxem.load(path, params).rate)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -17,12 +16,13 @@ from jaxem.model import Model, PyTree
 from jaxem.models.hmm import HMM, HMMPosterior, chain_of, of_states
 from jaxem.models.linear_gaussian import of_state_space
 from jaxem.models.mixture import Mixture
-from jaxem.models.parts import built
+from jaxem.models.parts import built, kind_of
 from jaxem.models.state_space import outlook
 from jaxem.models.state_space.records import StateSpacePosterior
 from jaxem.models.state_space.series import Series
 from jaxem.models.steps import Steps, over_rows, there
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 from jaxem.trees import dtype_of_weights
 
 Kinds = tuple[tuple[Callable[..., Model], ...], str]
@@ -77,7 +77,7 @@ def filtering(model: Model, params: PyTree, data: PyTree) -> HMMPosterior | Stat
       [0.   1.  ]]]
     """
     model, params, data, count = _at_the_door(model, params, data, "filtering", EITHER)
-    if _is_state_space(model):
+    if kind_of(model) is of_state_space:
         return cut(outlook.known(params, data)[0], count)
     return HMMPosterior(cut(_known(model, params, data).log_states, count), None)
 
@@ -95,7 +95,7 @@ def predictive_log_prob(model: Model, params: PyTree, data: PyTree) -> Array:
      [-1.69  0.    0.  ]]
     """
     model, params, data, count = _at_the_door(model, params, data, "predictive_log_prob", EITHER)
-    if _is_state_space(model):
+    if kind_of(model) is of_state_space:
         return cut(outlook.known(params, data)[1], count)
     return cut(_known(model, params, data).log_prob, count)
 
@@ -115,7 +115,7 @@ def forecast(model: Model, params: PyTree, data: PyTree, steps: Any) -> Forecast
       [0.34 0.66]]]
     """
     model, params, data, count = _at_the_door(model, params, data, "forecast", EITHER)
-    if _is_state_space(model):
+    if kind_of(model) is of_state_space:
         states, seen = cut(outlook.ahead(params, data, *_to_come(data, steps, count)), count)
         return Forecast(Gaussian(*states), Gaussian(*seen))
     steps = at_least_one("steps", steps)
@@ -123,10 +123,6 @@ def forecast(model: Model, params: PyTree, data: PyTree, steps: Any) -> Forecast
         raise ValueError("forecast needs a model without a gate, whose covariates to come are not known.")
     states = cut(_ahead(model, params, data, steps), count)
     return Forecast(states, Mixture(states, params.components))
-
-
-def _is_state_space(model: Model) -> bool:
-    return model.parts is not None and model.parts[0] is of_state_space
 
 
 def _to_come(data: Series, steps: Any, count: int) -> tuple[int, Array | None]:
@@ -150,7 +146,7 @@ def _at_the_door(
     return model, as_params(params, dtype_of_weights(data)), data, count
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _paths(model: Model, params: HMM, data: Steps) -> tuple[Array, Array]:
     def of_row(chain: Chain, log_density: Array, length: Array) -> tuple[Array, Array]:
@@ -160,7 +156,7 @@ def _paths(model: Model, params: HMM, data: Steps) -> tuple[Array, Array]:
     return jnp.where(there(data), paths, -1), log_prob
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 @in_full_precision
 def _known(model: Model, params: HMM, data: Steps) -> Filtered:
     """Return p(z_t | x_1 … x_t) (n, t, k), no logarithms, and log p(x_t | x_1 … x_t-1) (n, t)."""
@@ -172,7 +168,7 @@ def _known(model: Model, params: HMM, data: Steps) -> Filtered:
     return Filtered(jnp.where(there(data)[:, :, None], jnp.exp(found.log_states), 0), found.log_prob)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
+@partial(compiled, static_argnums=(0, 3))
 @in_full_precision
 def _ahead(model: Model, params: HMM, data: Steps, steps: int) -> Array:
     known = _known(model, params, data).log_states

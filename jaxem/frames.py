@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-PyTree = Any
+from jaxem.trees import PyTree
 
 
 def is_frame(x: Any) -> bool:

@@ -45,7 +45,7 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     if kind_of(model) is of_state_space:
         return _of_sequences(model, params, data, key)
     x, posterior = ready(model.prepare, data), require(model, "posterior")(params, data)
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype_of_weights(x)), as_params(params))
+    params = as_params(params, dtype_of_weights(x))
     family, components, gate = family_of(model, params, "impute")
     require(family, "complete")
     rows, given = (data, x) if gate is None else (data.data, x.data)
@@ -68,8 +68,7 @@ def _completed(family: Family, components: PyTree, rows: PyTree) -> PyTree:
 def _of_sequences(model: Model, params: PyTree, data: PyTree, key: Any) -> Array:
     inner, params = built(model, as_params(params), "impute", (of_state_space,))
     x = ready(inner.prepare, data)
-    params = jax.tree.map(lambda leaf: leaf.astype(x.values.dtype), params)
-    filled = outlook.completed(params, x, None if key is None else as_key(key))
+    filled = outlook.completed(as_params(params, x.values.dtype), x, None if key is None else as_key(key))
     values = data.values.data if isinstance(data.values, Gated) else data.values
     return _merged(values, filled)
 

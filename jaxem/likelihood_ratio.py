@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxem.arrays import at_least_one, check_progress, is_traced
 from jaxem.blocks import by_default_in_blocks
@@ -19,7 +19,7 @@ from jaxem.fitting import Fit, check_control
 from jaxem.model import Model, PyTree, require
 from jaxem.programs import compiled
 from jaxem.race import Course, Problem, race, random_starts
-from jaxem.resampling import rows_of_weights
+from jaxem.resampling import drawn_sets, rows_of_weights
 from jaxem.restarts import default_num_lanes, fit_restarts, plan
 from jaxem.solvers import Solver, squarem
 from jaxem.stopping import UNSOUND, Status
@@ -128,9 +128,7 @@ def _sound(fits: Fit) -> np.ndarray:
     return np.where(np.isin(np.asarray(fits.status), UNSOUND), np.nan, np.asarray(fits.log_likelihood))
 
 
-@partial(compiled, static_argnums=0)
-def _drawn(model: Model, params: PyTree, like: PyTree, keys: Array) -> PyTree:
-    return lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
+_drawn = compiled(drawn_sets, static_argnums=0)
 
 
 def _fitted(

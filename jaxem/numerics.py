@@ -28,6 +28,11 @@ def positive(count: Array) -> Array:
     return jnp.where(count > 0, count, 1)
 
 
+def within(lengths: Array, most: int) -> Array:
+    """Tell which of `most` places each row has, (n, most), of which it fills the first lengths_n."""
+    return jnp.arange(most, dtype=lengths.dtype)[None] < lengths[:, None]
+
+
 def weighted_log(weight: Array, p: Array) -> Array:
     """Return weight · log p, zero and without gradient where the weight is zero or, by rounding, below."""
     some = weight > 0

@@ -69,9 +69,10 @@ def compiled(
     def call(*arguments: Any) -> Any:
         given = tuple(argument for place, argument in enumerate(arguments) if place not in static)
         leaves = jax.tree.leaves(given)
-        if is_traced(leaves) or is_traced(jnp.asarray(0.0)):  # options are for the outermost program alone
-            return by(())(*arguments)
         numbers = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
-        return by(_way(work(*arguments) if work else _one_run(given), numbers))(*arguments)
+        way = _way(work(*arguments) if work else _one_run(given), numbers)
+        if way and (is_traced(leaves) or is_traced(jnp.asarray(0.0))):
+            way = ()  # options are for the outermost program alone
+        return by(way)(*arguments)
 
     return call

@@ -143,8 +143,12 @@ def rows_of_weights(data: PyTree, weights: np.ndarray) -> PyTree:
 @partial(compiled, static_argnums=0)
 def _sampled(model: Model, params: PyTree, like: PyTree, keys: Array) -> tuple[PyTree, Array]:
     """Return data sets drawn from the model, prepared and stacked, and weights of one for their rows."""
-    sets = lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
-    return jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(sets)
+    return jax.vmap(lambda one: ready_to_learn(model.prepare, one, None))(drawn_sets(model, params, like, keys))
+
+
+def drawn_sets(model: Model, params: PyTree, like: PyTree, keys: Array) -> PyTree:
+    """Return a data set drawn from the model by each of the keys, like the one given, stacked."""
+    return lax.map(lambda key: require(model, "sample")(key, params, like)[0], keys)
 
 
 @partial(compiled, static_argnums=(0, 1, 2, 3), work=lambda *given: given[6].size)

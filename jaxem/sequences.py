@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.arrays import as_arrays, is_traced
+from jaxem.arrays import as_arrays, at_least_one, is_traced
 from jaxem.frames import as_frame, column, is_frame
 from jaxem.trees import PyTree, rows_of
 
@@ -112,6 +112,16 @@ def check_sequences(data: Any) -> Sequences:
         low, high = np.min(lengths), np.max(lengths)
         raise ValueError(f"lengths has values from {low} to {high}, needs whole numbers from 1 to t = {most}.")
     return Sequences(values, jnp.asarray(lengths))
+
+
+def pair_of(like: Any) -> tuple[int, int] | None:
+    """Return (n, t), where `like` is a pair of numbers of sequences and of steps; None where it is something else.
+
+    Raises ValueError for numbers below one.
+    """
+    if not (isinstance(like, (tuple, list)) and len(like) == 2 and all(hasattr(each, "__index__") for each in like)):
+        return None
+    return at_least_one("like[0]", like[0]), at_least_one("like[1]", like[1])
 
 
 def _is_number(x: Any) -> bool:

@@ -48,6 +48,16 @@ def map_rows(function: Callable[..., Any], data: PyTree, *more: PyTree) -> PyTre
     )
 
 
+def flat(rows: PyTree) -> PyTree:
+    """Return leaves (n, m, *event) as (n m, *event)."""
+    return map_rows(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+
+
+def by_row(rows: PyTree, shape: tuple[int, int]) -> PyTree:
+    """Return leaves (n m, *event) as (n, m, *event), of that shape (n, m)."""
+    return map_rows(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), rows)
+
+
 def rows_of(data: PyTree) -> list[Any]:
     """Return the leaves of `data` that have one row per observation."""
     return [leaf for leaf in jax.tree.leaves(data, is_leaf=is_shared) if not is_shared(leaf)]

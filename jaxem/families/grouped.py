@@ -11,8 +11,8 @@ from jax import Array
 
 from jaxem.arrays import as_arrays, is_traced, prepared
 from jaxem.model import Family, PyTree, check_family, require
-from jaxem.numerics import positive
-from jaxem.trees import dtype_of_weights, map_rows, num_rows
+from jaxem.numerics import positive, within
+from jaxem.trees import by_row, dtype_of_weights, flat, map_rows, num_rows
 
 
 class Grouped(NamedTuple):
@@ -97,24 +97,24 @@ def grouped(family: Family) -> Family:
 @cache
 def _grouped(family: Family) -> Family:
     def evaluate(params: PyTree, x: _Measured) -> tuple[Array, Callable[[Array], PyTree]]:
-        log_prob, statistics = family.evaluate(params, _flat(x.rows))
+        log_prob, statistics = family.evaluate(params, flat(x.rows))
         there = _there(x)[:, :, None]
         each = log_prob.reshape(*there.shape[:2], -1)
         return jnp.where(there, each, 0).sum(1), lambda responsibilities: statistics(_of_each(x, responsibilities))
 
     def init(x: _Measured, responsibilities: Array) -> PyTree:
-        return family.init(_flat(x.rows), _of_each(x, responsibilities))
+        return family.init(flat(x.rows), _of_each(x, responsibilities))
 
     def sample(key: Array, params: PyTree, labels: Array, like: _Measured | None) -> Grouped:
         if like is None:
             raise ValueError("like must be data: rows have as many measurements as its, which a number of rows has not.")
         most = _most(like)
-        drawn = require(family, "sample")(key, params, jnp.repeat(labels, most), _flat(like.rows))
-        return Grouped(_by_row(drawn, most), like.count)
+        drawn = require(family, "sample")(key, params, jnp.repeat(labels, most), flat(like.rows))
+        return Grouped(by_row(drawn, (-1, most)), like.count)
 
     def embed(x: _Measured) -> Array:
         """Return the mean of a row's measurements, as the family embeds them."""
-        rows = _flat(x.rows)
+        rows = flat(x.rows)
         points = family.embed(rows) if family.embed else rows
         there = _there(x).astype(points.dtype)[:, :, None]
         mean = (points.reshape(*there.shape[:2], -1) * there).sum(1) / positive(there.sum(1))
@@ -123,7 +123,7 @@ def _grouped(family: Family) -> Family:
     def size(data: _Measured) -> Array:
         if family.size is None:
             return data.count.astype(dtype_of_weights(data.rows))
-        return jnp.where(_there(data), family.size(_flat(data.rows)).reshape(_there(data).shape), 0).sum(1)
+        return jnp.where(_there(data), family.size(flat(data.rows)).reshape(_there(data).shape), 0).sum(1)
 
     def prepare(data: Any, weights: Array | None) -> _Measured:
         if isinstance(data, _Measured):
@@ -131,15 +131,15 @@ def _grouped(family: Family) -> Family:
         if not isinstance(data, Grouped):
             raise ValueError(f"data must be families.Grouped(values, count), got {type(data).__name__}.")
         values, count, most = _checked(data)
-        there = jnp.arange(most, dtype=count.dtype)[None] < count[:, None]
+        there = within(count, most)
         each = None if weights is None else (weights[:, None] * there.astype(weights.dtype)).ravel()
-        rows = prepared(family, map_rows(lambda leaf: _merged(_filled(leaf, there)), values), each)
-        return _Measured(_by_row(rows, most), count)
+        rows = prepared(family, flat(map_rows(lambda leaf: _filled(leaf, there), values)), each)
+        return _Measured(by_row(rows, (-1, most)), count)
 
     def complete(params: PyTree, x: _Measured, responsibilities: Array, drawn: PyTree) -> PyTree:
         each = _of_each(x, responsibilities)
-        filled = require(family, "complete")(params, _flat(x.rows), each, None if drawn is None else _flat(drawn.values))
-        return _by_row(filled, _most(x))
+        filled = require(family, "complete")(params, flat(x.rows), each, None if drawn is None else flat(drawn.values))
+        return by_row(filled, (-1, _most(x)))
 
     return family._replace(
         evaluate=evaluate,
@@ -153,27 +153,13 @@ def _grouped(family: Family) -> Family:
     )
 
 
-def _merged(leaf: Array) -> Array:
-    return leaf.reshape(-1, *leaf.shape[2:])
-
-
-def _flat(rows: PyTree) -> PyTree:
-    """Return leaves (n, m, *event) as (n m, *event)."""
-    return map_rows(_merged, rows)
-
-
-def _by_row(rows: PyTree, most: int) -> PyTree:
-    """Return leaves (n m, *event) as (n, m, *event)."""
-    return map_rows(lambda leaf: leaf.reshape(-1, most, *leaf.shape[1:]), rows)
-
-
 def _most(x: _Measured) -> int:
-    return num_rows(_flat(x.rows)) // num_rows(x.rows)
+    return num_rows(flat(x.rows)) // num_rows(x.rows)
 
 
 def _there(x: _Measured) -> Array:
     """Tell which places hold a measurement: (n, m)."""
-    return jnp.arange(_most(x), dtype=x.count.dtype)[None] < x.count[:, None]
+    return within(x.count, _most(x))
 
 
 def _of_each(x: _Measured, responsibilities: Array) -> Array:

@@ -20,11 +20,12 @@ from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
 from jaxem.models.mixture import seeded
 from jaxem.models.moves import Moves, checked_concentration, log_prior_of, mode, of_gate, of_shares, sticky, treats_alike, walks
-from jaxem.models.steps import Steps, by_row, by_step, flat, most_steps, over_rows, prepared_steps, there, weigh
+from jaxem.models.steps import Steps, by_step, most_steps, over_rows, prepared_steps, there, weigh
 from jaxem.models.streams import expect
 from jaxem.numerics import in_full_precision, log_share, weighted_log
-from jaxem.sequences import Sequences
-from jaxem.trees import Gated, dtype_of_weights
+from jaxem.programs import compiled
+from jaxem.sequences import Sequences, pair_of
+from jaxem.trees import Gated, by_row, dtype_of_weights, flat
 
 
 class HMM(NamedTuple):
@@ -250,17 +251,17 @@ def chain_of(model: Model, params: HMM, data: Steps) -> tuple[Chain, Array]:
 
 def _sample(model: Model, draw: Callable[..., tuple[Sequences, Array]], gate: Family | None) -> Callable[..., Any]:
     """Return the model's `sample`, which takes a pair (n, t) too."""
-    like_data, drawn = require(model, "sample"), jax.jit(in_full_precision(draw), static_argnums=0)
+    like_data, drawn = require(model, "sample"), compiled(in_full_precision(draw), static_argnums=0)
 
     def sample(key: Any, params: HMM, like: Any) -> tuple[Sequences, Array]:
         """Return draws of (Sequences, states (n, t)); `like` is a pair (n, t), or data whose lengths and gaps are kept."""
         if hasattr(like, "__index__") and np.ndim(like) == 0:
             raise ValueError(f"like must be a pair (n, t), so many sequences of so many steps, or data, got {like!r}.")
-        if not (isinstance(like, (tuple, list)) and len(like) == 2 and all(hasattr(each, "__index__") for each in like)):
+        shape = pair_of(like)
+        if shape is None:
             return like_data(key, params, like)
         if gate is not None:
             raise ValueError("like must be data: moves depend on the gate's covariates, which a pair of numbers has not.")
-        shape = at_least_one("like[0]", like[0]), at_least_one("like[1]", like[1])
         return drawn(shape, as_key(key), as_params(params), None)
 
     return sample

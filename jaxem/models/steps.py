@@ -11,8 +11,9 @@ from jax import Array
 from jaxem.arrays import in_one_dtype, is_traced, prepared
 from jaxem.chains import Chain
 from jaxem.model import Family, PyTree
+from jaxem.numerics import within
 from jaxem.sequences import check_sequences
-from jaxem.trees import Gated, map_rows, rows_of
+from jaxem.trees import Gated, by_row, flat, map_rows, rows_of
 
 
 class Steps(NamedTuple):
@@ -29,17 +30,7 @@ def most_steps(data: Steps) -> int:
 
 def there(data: Steps) -> Array:
     """Tell which places hold a step: (n, t)."""
-    return jnp.arange(most_steps(data), dtype=data.lengths.dtype)[None] < data.lengths[:, None]
-
-
-def flat(rows: PyTree) -> PyTree:
-    """Return leaves (n, t, *event) as (n t, *event)."""
-    return map_rows(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
-
-
-def by_row(rows: PyTree, shape: tuple[int, int]) -> PyTree:
-    """Return leaves (n t, *event) as (n, t, *event)."""
-    return map_rows(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), rows)
+    return within(data.lengths, most_steps(data))
 
 
 def by_step(log_transition: Array, shape: tuple[int, int]) -> Array:
@@ -68,8 +59,7 @@ def prepared_steps(family: Family, gate: Family | None, num_states: int, data: A
         _check_enough(lengths, weights, num_states)
     lengths = lengths.astype(jnp.int32)
     shape = np.shape(rows_of(values)[0])[:2]
-    time = jnp.arange(shape[1], dtype=jnp.int32)[None]
-    present = time < lengths[:, None]
+    present = within(lengths, shape[1])
     filled = map_rows(lambda leaf: _filled(jnp.asarray(leaf), present), values)
 
     def ready(record: Family, part: PyTree, which: Array) -> PyTree:
@@ -78,7 +68,7 @@ def prepared_steps(family: Family, gate: Family | None, num_states: int, data: A
 
     if gate is None:
         return in_one_dtype(Steps(ready(family, filled, present), lengths))
-    later = present & (time > 0)
+    later = present.at[:, 0].set(False)
     moved = later if is_traced(later, weights) or bool(np.asarray(later).any()) else present
     return in_one_dtype(Steps(Gated(ready(gate, filled.gate, moved), ready(family, filled.data, present)), lengths))
 

@@ -9,14 +9,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxem.arrays import at_least_one
 from jaxem.criteria import num_free_parameters
-from jaxem.fitting import Fit, fit
+from jaxem.fitting import Fit
 from jaxem.forecasting import viterbi
 from jaxem.model import Family, Model, PyTree, require
 from jaxem.models.hmm import hmm
-from jaxem.restarts import fit_restarts
 from jaxem.sequences import Sequences, sequences
-from jaxem.sklearn.base import Rule, as_wide_as, check_rules, number, one_of, precision_of, whole_number, with_holes
-from jaxem.sklearn.mixture import checked_for, has_converged, seed_of
+from jaxem.sklearn.base import Rule, as_wide_as, check_rules, precision_of, whole_number, with_holes
+from jaxem.sklearn.mixture import OF_SEARCHES, best_found, checked_for, has_converged, seed_of
 from jaxem.trees import rows_of
 
 
@@ -39,11 +38,7 @@ class HMM(BaseEstimator):
 
     _rules: dict[str, Rule] = {  # noqa: RUF012
         "n_states": whole_number(1),
-        "tol": number(0),
-        "max_iter": whole_number(1),
-        "n_init": whole_number(1),
-        "warm_start": one_of(True, False),
-        "allow_nan": one_of(True, False),
+        **OF_SEARCHES,
     }
     _dtypes = "numeric"
     fit_: Fit
@@ -87,16 +82,9 @@ class HMM(BaseEstimator):
         check_rules(self)
         x, model = self._sequences(X, lengths, reset=True), self._model()
         with precision_of(x):
-            if self.warm_start and hasattr(self, "fit_"):
-                found = fit(model, self.fit_.params, x, tol=self.tol, max_steps=self.max_iter)
-            else:
-                options: dict[str, Any] = {"num_restarts": self.n_init, "progress": bool(self.verbose)}
-                search = fit_restarts(model, seed_of(self.random_state), x, tol=self.tol, max_steps=self.max_iter, **options)
-                found = search.best
-            found = jax.tree.map(np.asarray, found)
-        self.fit_ = found._replace(history=found.history[: int(found.num_steps) + 1])
-        self.startprob_, self.transmat_, self.params_ = found.params
-        self.converged_, self.n_iter_ = has_converged(found), int(found.num_steps)
+            self.fit_ = best_found(self, model, x)
+        self.startprob_, self.transmat_, self.params_ = self.fit_.params
+        self.converged_, self.n_iter_ = has_converged(self.fit_), int(self.fit_.num_steps)
         return self
 
     def _of_sequences(self, ask: Any, X: Any, lengths: Any) -> tuple[Any, Sequences]:
@@ -121,7 +109,7 @@ class HMM(BaseEstimator):
 
     def score(self, X: Any, lengths: Any = None) -> float:
         """Return the log-likelihood of all sequences, in nats; larger is better."""
-        return float(self._of_sequences(lambda model, *given: require(model, "log_prob")(*given), X, lengths)[0].sum())
+        return self._height(X, lengths)[0]
 
     def score_samples(self, X: Any, lengths: Any = None) -> tuple[float, np.ndarray]:
         """Return the log-likelihood of all sequences, and the probability of each state at each time step."""
@@ -129,12 +117,17 @@ class HMM(BaseEstimator):
 
     def bic(self, X: Any, lengths: Any = None) -> float:
         """Return the Bayesian information criterion, of n_samples observations; smaller is better."""
-        steps = len(self.predict_proba(X, lengths))
-        return self._n_parameters() * float(np.log(steps)) - 2 * self.score(X, lengths)
+        height, steps = self._height(X, lengths)
+        return self._n_parameters() * float(np.log(steps)) - 2 * height
 
     def aic(self, X: Any, lengths: Any = None) -> float:
         """Return Akaike's information criterion; smaller is better."""
         return 2 * self._n_parameters() - 2 * self.score(X, lengths)
+
+    def _height(self, X: Any, lengths: Any) -> tuple[float, int]:
+        """Return the log-likelihood of all sequences, and how many time steps they have."""
+        heights, x = self._of_sequences(lambda model, *given: require(model, "log_prob")(*given), X, lengths)
+        return float(heights.sum()), int(np.sum(x.lengths))
 
     def _n_parameters(self) -> int:
         return num_free_parameters(self._model(), self.fit_.params)

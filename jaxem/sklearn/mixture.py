@@ -22,6 +22,14 @@ from jaxem.sklearn.base import Estimator, Rule, checked_numbers, number, one_of,
 from jaxem.stopping import Status
 from jaxem.trees import rows_of
 
+OF_SEARCHES: dict[str, Rule] = {
+    "tol": number(0),
+    "max_iter": whole_number(1),
+    "n_init": whole_number(1),
+    "warm_start": one_of(True, False),
+    "allow_nan": one_of(True, False),
+}
+
 
 class Mixture(Estimator):
     """A mixture of any family, found from `n_init` random starts.
@@ -42,11 +50,7 @@ class Mixture(Estimator):
 
     _rules: dict[str, Rule] = {  # noqa: RUF012
         "n_components": whole_number(1),
-        "tol": number(0),
-        "max_iter": whole_number(1),
-        "n_init": whole_number(1),
-        "warm_start": one_of(True, False),
-        "allow_nan": one_of(True, False),
+        **OF_SEARCHES,
     }
 
     _dtypes = "numeric"
@@ -84,37 +88,41 @@ class Mixture(Estimator):
         return checked_for(self, X, reset, 2 if reset else 1)
 
     def _learn(self, model: Model, x: PyTree, weights: np.ndarray | None) -> None:
-        options: dict[str, Any] = {"tol": self.tol, "max_steps": self.max_iter}
-        if self.warm_start and hasattr(self, "fit_"):
-            found = fit(model, self.fit_.params, x, weights, **options)
-        else:
-            options |= {"num_restarts": self.n_init, "progress": bool(self.verbose)}
-            found = fit_restarts(model, self._seed(), x, weights, **options).best
-        self._keep(jax.tree.map(np.asarray, found), x, weights)
-
-    def _seed(self) -> int:
-        return seed_of(self.random_state)
+        self._keep(best_found(self, model, x, weights), x, weights)
 
     def _keep(self, found: Fit, x: PyTree, weights: np.ndarray | None) -> None:
         """Set the attributes that a fit has found."""
-        known = found.history[: int(found.num_steps) + 1]
         count = len(rows_of(x)[0]) if weights is None else weights.sum()
-        self.fit_ = found._replace(history=known)
+        self.fit_ = found
         self.weights_, self.params_ = found.params
         self.converged_, self.n_iter_ = has_converged(found), int(found.num_steps)
-        self.lower_bound_, self.lower_bounds_ = float(found.height / count), (known / count).tolist()
+        self.lower_bound_, self.lower_bounds_ = float(found.height / count), (found.history / count).tolist()
 
     def sample(self, n_samples: int = 1) -> tuple[PyTree, np.ndarray]:
         """Return n_samples rows drawn from the mixture, and the component of each."""
         check_is_fitted(self)
         count = at_least_one("n_samples", n_samples)
         with precision_of(self.fit_.params):
-            return jax.tree.map(np.asarray, require(self._model(), "sample")(self._seed(), self.fit_.params, count))
+            return jax.tree.map(
+                np.asarray, require(self._model(), "sample")(seed_of(self.random_state), self.fit_.params, count)
+            )
 
 
 def seed_of(random_state: Any) -> int:
     """Return an int seed drawn from whatever scikit-learn takes for a source of random numbers."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def best_found(estimator: Any, model: Model, x: PyTree, weights: np.ndarray | None = None) -> Fit:
+    """Return the best fit from where the last one ended, or from random starts, in NumPy, its history as long as its steps."""
+    options: dict[str, Any] = {"tol": estimator.tol, "max_steps": estimator.max_iter}
+    if estimator.warm_start and hasattr(estimator, "fit_"):
+        found = fit(model, estimator.fit_.params, x, weights, **options)
+    else:
+        options |= {"num_restarts": estimator.n_init, "progress": bool(estimator.verbose)}
+        found = fit_restarts(model, seed_of(estimator.random_state), x, weights, **options).best
+    found = jax.tree.map(np.asarray, found)
+    return found._replace(history=found.history[: int(found.num_steps) + 1])
 
 
 def has_converged(found: Fit) -> bool:

@@ -14,6 +14,7 @@ from jaxem.models.state_space.passes import Pass, forward, posterior_of, rows_fi
 from jaxem.models.state_space.records import LinearGaussian, StateSpacePosterior
 from jaxem.models.state_space.series import Series
 from jaxem.numerics import in_full_precision
+from jaxem.programs import compiled
 from jaxem.square_roots import apply, square
 
 
@@ -29,7 +30,7 @@ def _by_then(made: Pass) -> tuple[Array, Array]:
     return rows_first(made.forward.predicted + made.forward.surprise), rows_first(square(made.forward.gain.after))
 
 
-@jax.jit
+@compiled
 @in_full_precision
 def known(params: LinearGaussian, data: Series) -> tuple[StateSpacePosterior, Array]:
     """Return p(x_t | y_1 … y_t), without lags, and log p(y_t | y_1 … y_t-1), (n, t)."""
@@ -40,7 +41,7 @@ def known(params: LinearGaussian, data: Series) -> tuple[StateSpacePosterior, Ar
     return StateSpacePosterior(mean, covariance, None), made.step_log_prob
 
 
-@partial(jax.jit, static_argnums=2)
+@partial(compiled, static_argnums=2)
 @in_full_precision
 def ahead(params: LinearGaussian, data: Series, steps: int, inputs: Array | None = None) -> tuple[Ahead, Ahead]:
     """Return the states and the observations of so many steps after each sequence's end; inputs (n, h, q) to come."""
@@ -64,7 +65,7 @@ def ahead(params: LinearGaussian, data: Series, steps: int, inputs: Array | None
     return Ahead(mean, covariance), Ahead(seen, c[None, None] @ covariance @ c.T[None, None] + spread[None, None])
 
 
-@jax.jit
+@compiled
 @in_full_precision
 def completed(params: LinearGaussian, data: Series, key: Array | None) -> Array:
     """Return the mean of each observation given all that was seen, (n, t, o); with a key, a draw, of one sequence together."""

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxem.arrays import as_params, at_least_one
+from jaxem.arrays import as_params
 from jaxem.matrices import cholesky, diagonal_matrix
 from jaxem.model import PyTree
 from jaxem.models.state_space.records import LinearGaussian
 from jaxem.models.state_space.series import Series, like_data, seen_in
 from jaxem.numerics import positive
-from jaxem.sequences import Sequences
+from jaxem.sequences import Sequences, pair_of
 
 
 def drawn(count: int, key: Array, params: LinearGaussian, like: Series | None) -> tuple[PyTree, Array]:
@@ -53,11 +53,11 @@ def sampler(sample: Callable[..., Any], observation_dim: int, inputs: int) -> Ca
 
     def of_any(key: Array, params: PyTree, like: PyTree) -> tuple[PyTree, PyTree]:
         """Return draws of (data, states); `like` is a pair (n, t), or data whose inputs, lengths and gaps are kept."""
-        if isinstance(like, (tuple, list)) and len(like) == 2 and all(hasattr(number, "__index__") for number in like):
+        shape = pair_of(like)
+        if shape is not None:
             if inputs:
                 raise ValueError("like must be data where the model has inputs, as a number of steps has none.")
-            n, t = (at_least_one("like", number) for number in like)
-            like = Sequences(np.zeros((n, t, observation_dim), as_params(params).emission.dtype), np.full(n, t))
+            like = Sequences(np.zeros((*shape, observation_dim), as_params(params).emission.dtype), np.full(*shape))
         return sample(key, params, like)
 
     return of_any

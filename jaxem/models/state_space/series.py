@@ -9,6 +9,7 @@ from jax import Array
 from jaxem.arrays import as_floating, in_one_dtype, is_traced
 from jaxem.families.gaussian.missing import Gaps, gaps
 from jaxem.families.observed import Observed, split
+from jaxem.numerics import within
 from jaxem.sequences import Sequences, check_sequences
 from jaxem.trees import Gated, Shared
 
@@ -31,7 +32,7 @@ class Series(NamedTuple):
 
     def within(self) -> Array:
         """Tell which steps there are, (n, t)."""
-        return jnp.arange(self.values.shape[1], dtype=self.lengths.dtype)[None] < self.lengths[:, None]
+        return within(self.lengths, self.values.shape[1])
 
 
 def series(data: Any, weights: Array | None, observation_dim: int, inputs: int) -> Series:
@@ -48,12 +49,10 @@ def series(data: Any, weights: Array | None, observation_dim: int, inputs: int) 
     values, seen = split(given)
     values = _three(values, observation_dim, "values")
     seen = None if seen is None else seen.reshape(values.shape)
-    within = jnp.arange(values.shape[1], dtype=data.lengths.dtype)[None] < data.lengths[:, None]
-    here = jnp.broadcast_to(within[:, :, None], values.shape)
+    there = within(data.lengths, values.shape[1])[:, :, None]
+    here = jnp.broadcast_to(there, values.shape)
     present = here if seen is None else here & seen
-    covariates = (
-        None if covariates is None else jnp.where(jnp.broadcast_to(within[:, :, None], covariates.shape), covariates, 0)
-    )
+    covariates = None if covariates is None else jnp.where(jnp.broadcast_to(there, covariates.shape), covariates, 0)
     values = jnp.where(present, values, 0)
     if not is_traced(values, seen, data.lengths):
         _check(values, covariates, present, seen is not None, weights)
