@@ -307,3 +307,19 @@ def best_path(chain: Chain, stream: Stream) -> tuple[Array, Array]:
     best = end.argmax().astype(jnp.int32)
     _, path = lax.scan(back, best, came_from, reverse=True)
     return path, tops.sum() + jnp.where(stream.there, peak, 0).sum() + end[best]
+
+
+def drawn_path(key: Array, chain: Chain, stream: Stream) -> Array:
+    """Return states of one sequence drawn together given all that was seen, (s,), from the last back: Chib (1996)."""
+    each, of_step = _steps(chain)
+    known = filtered(chain, stream, jnp.zeros_like(chain.log_initial)).log_states
+    onward = None if each is None else jnp.concatenate([each[1:], each[:1]])
+
+    def back(state: Array, given: Any) -> tuple[Array, Array]:
+        key, known, goes_on, transition = given
+        state = jax.random.categorical(key, known + jnp.where(goes_on, of_step(transition)[:, state], 0)).astype(state.dtype)
+        return state, state
+
+    goes_on = stream.there & ~stream.last
+    given = jax.random.split(key, goes_on.size), known, goes_on, onward
+    return lax.scan(back, jnp.zeros((), jnp.int32), given, reverse=True)[1]

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxem.arrays import as_floating, as_params, at_least_one
+from jaxem.arrays import as_arrays, as_floating, as_params, at_least_one, prepared
 from jaxem.boundary import check_model, check_structure, ready_to_look
 from jaxem.buckets import cut
 from jaxem.chains import Chain, Filtered, alone, best_path, filtered
 from jaxem.families.gaussian import Gaussian
-from jaxem.model import Model, PyTree
-from jaxem.models.hmm import HMM, HMMPosterior, chain_of, of_states
+from jaxem.model import Family, Model, PyTree
+from jaxem.models.hmm import HMM, HMMPosterior, chain_of, gate_of, moves_of, of_states
 from jaxem.models.linear_gaussian import of_state_space
 from jaxem.models.mixture import Mixture
 from jaxem.models.parts import built, kind_of
@@ -23,7 +24,7 @@ from jaxem.models.state_space.series import Series
 from jaxem.models.steps import Steps, over_rows, there
 from jaxem.numerics import in_full_precision
 from jaxem.programs import compiled
-from jaxem.trees import dtype_of_weights
+from jaxem.trees import dtype_of_weights, flat, rows_of
 
 Kinds = tuple[tuple[Callable[..., Model], ...], str]
 EITHER: Kinds = (of_states, of_state_space), "hmm(family, k) or linear_gaussian(s, o)"
@@ -103,9 +104,9 @@ def predictive_log_prob(model: Model, params: PyTree, data: PyTree) -> Array:
 def forecast(model: Model, params: PyTree, data: PyTree, steps: Any) -> Forecast:
     """Return what is to be expected 1 to `steps` steps after the end of each sequence.
 
-    p(z_T+h | x) = p(z_T | x) Aʰ; of a state space model Gaussians, and where it has inputs, `steps` are those to come,
-    (n, steps, q). Raises ValueError for a model that was not built by `hmm` or `linear_gaussian`, or with a gate, whose
-    covariates to come are not known; and for fewer than one step.
+    p(z_T+h | x) = p(z_T | x) Aʰ; of a state space model Gaussians. Where a gate or inputs drive the steps, `steps` are the
+    covariates of those to come, (n, steps, q). Raises ValueError for a model that was not built by `hmm` or
+    `linear_gaussian`, for fewer than one step, and for covariates of another shape.
 
     >>> import numpy as np, jaxem
     >>> params = jaxem.HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], jaxem.families.Poisson([1.0, 8.0]))
@@ -116,24 +117,41 @@ def forecast(model: Model, params: PyTree, data: PyTree, steps: Any) -> Forecast
     """
     model, params, data, count = _at_the_door(model, params, data, "forecast", EITHER)
     if kind_of(model) is of_state_space:
-        states, seen = cut(outlook.ahead(params, data, *_to_come(data, steps, count)), count)
+        states, seen = cut(outlook.ahead(params, data, *_inputs_to_come(data, steps, count)), count)
         return Forecast(Gaussian(*states), Gaussian(*seen))
-    steps = at_least_one("steps", steps)
-    if model.parts is not None and model.parts[1][2] is not None:
-        raise ValueError("forecast needs a model without a gate, whose covariates to come are not known.")
-    states = cut(_ahead(model, params, data, steps), count)
+    gate = gate_of(model)
+    steps, covariates = (at_least_one("steps", steps), None) if gate is None else _to_come(gate, data, steps, count)
+    states = cut(_ahead(model, params, data, steps, covariates), count)
     return Forecast(states, Mixture(states, params.components))
 
 
-def _to_come(data: Series, steps: Any, count: int) -> tuple[int, Array | None]:
+def _inputs_to_come(data: Series, steps: Any, count: int) -> tuple[int, Array | None]:
     """Return how many steps are to come, and the inputs that they have; ValueError for others than the model has."""
     if data.inputs is None:
         return at_least_one("steps", steps), None
     inputs, (rows, _, width) = as_floating(steps, "steps"), data.inputs.shape
     if inputs.ndim != 3 or inputs.shape[0] != count or inputs.shape[2] != width or not inputs.shape[1]:
         raise ValueError(f"steps must be inputs to come, ({count}, steps, {width}), where the model has some, got {steps!r}.")
-    padded = jnp.pad(inputs.astype(data.inputs.dtype), [(0, rows - count), (0, 0), (0, 0)])
-    return inputs.shape[1], padded
+    return inputs.shape[1], _padded(inputs, rows, data.inputs.dtype)
+
+
+def _to_come(gate: Family, data: Steps, steps: Any, count: int) -> tuple[int, PyTree]:
+    """Return how many steps are to come, and the gate's covariates of them, flat, as it has those of the steps that were."""
+    wrong = f"steps must be the gate's covariates of {count} sequences to come, ({count}, steps, …), got {steps!r}."
+    leaves, tree = jax.tree.flatten(as_arrays(steps))
+    if not leaves or any(leaf.ndim < 2 or not leaf.size or leaf.shape[:2] != (count, leaves[0].shape[1]) for leaf in leaves):
+        raise ValueError(wrong)
+    dtype, num = dtype_of_weights(data), data.lengths.shape[0]
+    covariates = prepared(gate, flat(jax.tree.unflatten(tree, [_padded(leaf, num, dtype) for leaf in leaves])), None)
+    if [leaf.shape[1:] for leaf in rows_of(covariates)] != [leaf.shape[2:] for leaf in rows_of(data.rows.gate)]:
+        raise ValueError(wrong)
+    return int(leaves[0].shape[1]), covariates
+
+
+def _padded(leaf: Any, num: int, dtype: Any) -> Array:
+    """Return so many rows, the last one again behind those that are given, floats in that dtype."""
+    leaf = jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else None)
+    return jnp.pad(leaf, [(0, num - leaf.shape[0]), *[(0, 0)] * (leaf.ndim - 1)], mode="edge")
 
 
 def _at_the_door(
@@ -170,12 +188,14 @@ def _known(model: Model, params: HMM, data: Steps) -> Filtered:
 
 @partial(compiled, static_argnums=(0, 3))
 @in_full_precision
-def _ahead(model: Model, params: HMM, data: Steps, steps: int) -> Array:
+def _ahead(model: Model, params: HMM, data: Steps, steps: int, covariates: PyTree) -> Array:
     known = _known(model, params, data).log_states
     last = jnp.take_along_axis(known, (data.lengths - 1)[:, None, None], 1)[:, 0]
+    shape = data.lengths.shape[0], steps
+    each = None if covariates is None else jnp.moveaxis(jnp.exp(moves_of(model, params, covariates, shape)), 1, 0)
 
-    def onward(states: Array, _: None) -> tuple[Array, Array]:
-        states = states @ params.transition
+    def onward(states: Array, transition: Array | None) -> tuple[Array, Array]:
+        states = states @ params.transition if transition is None else jnp.einsum("ni,nij->nj", states, transition)
         return states, states
 
-    return jnp.moveaxis(lax.scan(onward, last, None, steps)[1], 0, 1)
+    return jnp.moveaxis(lax.scan(onward, last, each, steps)[1], 0, 1)

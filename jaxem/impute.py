@@ -1,6 +1,6 @@
 """Holes in the data filled by what a fitted model says of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxem.families.grouped import Grouped
 from jaxem.families.labelled import Labelled
 from jaxem.families.observed import Observed, by_name, split, without_holes
 from jaxem.model import Family, Model, PyTree, require
+from jaxem.models.hmm import drawn_states, of_states, split_steps
 from jaxem.models.linear_gaussian import of_state_space
 from jaxem.models.parts import built, family_of, kind_of
 from jaxem.models.state_space import outlook
@@ -28,10 +29,11 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     """Return data with each hole filled by its conditional mean, E[x_m | x_o, θ]; or, given a key, a draw from p(x_m | x_o, θ).
 
     data: as `fit` takes them, with `families.Observed` parts; what comes back is an array like the values, of a product a
-    dict of them, of `Trials` the successes, of `Sequences` (n, t, o), without labels and covariates. Draws of one row are made
-    together, from one component: for multiple imputation (Rubin 1987) call with several keys.
-    Raises ValueError for a model that is no mixture, single family or `linear_gaussian`, for a family whose data can have no
-    holes, and for holes in the numbers of trials.
+    dict of them, of `Trials` the successes, of `Sequences` all of this with an axis of time, without labels and covariates.
+    Draws of one row are made together, from one component, or of one sequence from one path of states: for multiple imputation
+    (Rubin 1987) call with several keys.
+    Raises ValueError for a model that is no mixture, single family, `hmm` or `linear_gaussian`, for a family whose data can
+    have no holes, and for holes in the numbers of trials.
 
     >>> import numpy as np, jaxem
     >>> x = jaxem.families.observed([[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, np.nan]])
@@ -43,19 +45,54 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
     check_model(model)
     data = as_arrays(data)
     if kind_of(model) is of_state_space:
-        return _of_sequences(model, params, data, key)
+        return _of_state_space(model, params, data, key)
+    if kind_of(model) is of_states:
+        return _of_states(model, params, data, key)
     x, posterior = ready(model.prepare, data), require(model, "posterior")(params, data)
     params = as_params(params, dtype_of_weights(x))
     family, components, gate = family_of(model, params, "impute")
-    require(family, "complete")
     rows, given = (data, x) if gate is None else (data.data, x.data)
+    return _merged(rows, _filled(family, components, given, posterior, _one_each, key))
+
+
+def _of_states(model: Model, params: PyTree, data: PyTree, key: Any) -> PyTree:
+    inner, params = built(model, as_params(params), "impute", (of_states,))
+    x = ready(inner.prepare, data)
+    params = as_params(params, dtype_of_weights(x))
+    family, num_states, gate, *_ = inner.parts[1]  # type: ignore[index]
+    posterior = require(inner, "posterior")(params, data).states.reshape(-1, num_states)
+
+    def one_each(key: Array, _: Array) -> Array:
+        return drawn_states(inner, key, params, x).ravel()
+
+    filled = _filled(family, params.components, split_steps(gate, x)[1], posterior, one_each, key)
+    return _merged(data.values if gate is None else data.values.data, filled)
+
+
+def _of_state_space(model: Model, params: PyTree, data: PyTree, key: Any) -> Array:
+    inner, params = built(model, as_params(params), "impute", (of_state_space,))
+    x = ready(inner.prepare, data)
+    filled = outlook.completed(as_params(params, x.values.dtype), x, None if key is None else as_key(key))
+    values = data.values.data if isinstance(data.values, Gated) else data.values
+    return _merged(values, filled)
+
+
+def _one_each(key: Array, posterior: Array) -> Array:
+    return jax.random.categorical(key, jnp.log(posterior), axis=1)
+
+
+def _filled(
+    family: Family, components: PyTree, given: PyTree, posterior: Array, draw: Callable[[Array, Array], Array], key: Any
+) -> PyTree:
+    """Return rows whose holes are filled by their mean given posterior (n, k); with a key, by draws from components drawn."""
+    require(family, "complete")
     if key is None:
-        return _merged(rows, _completed(family, components, (given, posterior, None)))
+        return _completed(family, components, (given, posterior, None))
     of_labels, of_rows = jax.random.split(as_key(key))
-    labels = jax.random.categorical(of_labels, jnp.log(posterior), axis=1)
+    labels = draw(of_labels, posterior)
     one_hot = jax.nn.one_hot(labels, posterior.shape[1], dtype=posterior.dtype)
     drawn = require(family, "sample")(of_rows, components, labels, without_holes(given))
-    return _merged(rows, _completed(family, components, (given, one_hot, drawn)))
+    return _completed(family, components, (given, one_hot, drawn))
 
 
 @partial(compiled, static_argnums=0)
@@ -63,14 +100,6 @@ def impute(model: Model, params: PyTree, data: PyTree, key: Any = None) -> PyTre
 def _completed(family: Family, components: PyTree, rows: PyTree) -> PyTree:
     complete = require(family, "complete")
     return row_by_row(lambda theta, block: complete(theta, *block), default_block_size())(components, rows)
-
-
-def _of_sequences(model: Model, params: PyTree, data: PyTree, key: Any) -> Array:
-    inner, params = built(model, as_params(params), "impute", (of_state_space,))
-    x = ready(inner.prepare, data)
-    filled = outlook.completed(as_params(params, x.values.dtype), x, None if key is None else as_key(key))
-    values = data.values.data if isinstance(data.values, Gated) else data.values
-    return _merged(values, filled)
 
 
 def _merged(given: PyTree, filled: PyTree) -> PyTree:

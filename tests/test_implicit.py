@@ -22,6 +22,8 @@ def log_joint(params, row, z):
 HEARD = jaxem.from_log_joint(log_joint, num_states=2)
 PAIRS = np.concatenate([np.linspace(-2, 2, 9), np.linspace(1, 6, 9)])
 
+WEEKS = jaxem.sequences(list(np.random.default_rng(2).poisson(np.where(np.arange(60) // 9 % 2, 9.0, 2.0)).reshape(10, 6)))
+
 
 def with_scale(scale):
     return {"x": jnp.asarray(PAIRS), "scale": scale * jnp.ones(18)}, jnp.ones(18)
@@ -44,6 +46,11 @@ CASES = {  # model, start, and how data and weights depend on a number near zero
             np.array([0.6, 0.4]), families.Bernoulli(np.array([[0.8, 0.7, 0.5, 0.9, 0.6], [0.2, 0.3, 0.5, 0.1, 0.3]]))
         ),
         lambda t: (jnp.asarray(ANSWERS), jnp.ones(60).at[4].add(t)),
+    ),
+    "chain of poisson, a weight": (
+        jaxem.hmm(families.poisson(), 2),
+        jaxem.HMM(np.array([0.5, 0.5]), np.array([[0.8, 0.2], [0.2, 0.8]]), families.Poisson(np.array([2.0, 9.0]))),
+        lambda t: (WEEKS, jnp.ones(10).at[4].add(t)),
     ),
     "a joint density, its scale": (HEARD, {"mean": np.array([0.0, 4.0])}, lambda t: with_scale(1 + t)),
 }

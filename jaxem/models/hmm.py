@@ -14,7 +14,7 @@ from jaxem import constraints
 from jaxem.arrays import as_params, at_least_one
 from jaxem.at_once import smooth_at_once
 from jaxem.boundary import as_key
-from jaxem.chains import Chain, alone, entropy, smooth_alone
+from jaxem.chains import Chain, alone, drawn_path, entropy, smooth_alone
 from jaxem.families.priors import updated
 from jaxem.model import Family, Model, PyTree, check_family, require
 from jaxem.models.building import build
@@ -165,7 +165,7 @@ def _hmm(
     def begin(key: Array, data: Steps, weights: Array) -> HMM:
         """Draw seeds among all time steps, and transitions that stay more often than not."""
         key_seeds, key_moves = jax.random.split(key)
-        covariates, x = split(gate, data)
+        covariates, x = split_steps(gate, data)
         each = (weights[:, None] * there(data).astype(weights.dtype)).ravel()
         _, some, responsibilities = seeded(family, key_seeds, ((), x), each, num_states)
         components = family.init(some, responsibilities)
@@ -175,7 +175,7 @@ def _hmm(
     def draw(shape: tuple[int, int] | int, key: Array, params: HMM, like: Any) -> tuple[Sequences, Array]:
         shape = shape if isinstance(shape, tuple) else (shape, most_steps(like))
         key_states, key_data = jax.random.split(key)
-        covariates, x = (None, None) if like is None else split(gate, like)
+        covariates, x = (None, None) if like is None else split_steps(gate, like)
         log_transition = by_step(moves.look(params.transition, covariates)[0], shape)
         states = walks(key_states, log_share(params.initial), log_transition, shape)
         values = by_row(require(family, "sample")(key_data, params.components, states.ravel(), x), shape)
@@ -186,7 +186,7 @@ def _hmm(
         return data if isinstance(data, Steps) else prepared_steps(family, gate, num_states, data, weights)
 
     def size(data: Steps) -> Array:
-        x = split(gate, data)[1]
+        x = split_steps(gate, data)[1]
         if family.size is None:
             return data.lengths.astype(dtype_of_weights(x))
         return jnp.where(there(data), family.size(x).reshape(there(data).shape), 0).sum(1)
@@ -228,14 +228,14 @@ def _hmm(
 of_states = _hmm  # by which the parts of such a model are known
 
 
-def split(gate: Family | None, data: Steps) -> tuple[PyTree, PyTree]:
+def split_steps(gate: Family | None, data: Steps) -> tuple[PyTree, PyTree]:
     """Return the gate's covariates and the family's rows, (n t, *event)."""
     return (None, flat(data.rows)) if gate is None else (flat(data.rows.gate), flat(data.rows.data))
 
 
 def look(family: Family, gate: Family | None, moves: Moves, params: HMM, data: Steps) -> tuple[Chain, Array, Any, Any]:
     """Return the chain, log-densities (n, t, k), and what takes responsibilities, and moves, to statistics."""
-    covariates, x = split(gate, data)
+    covariates, x = split_steps(gate, data)
     log_density, summarize = family.evaluate(params.components, x)
     log_transition, summarize_moves = moves.look(params.transition, covariates)
     shape = data.lengths.shape[0], most_steps(data)
@@ -243,10 +243,35 @@ def look(family: Family, gate: Family | None, moves: Moves, params: HMM, data: S
     return chain, log_density.reshape(*shape, -1), summarize, summarize_moves
 
 
+def gate_of(model: Model) -> Family | None:
+    """Return the gate of a model of states."""
+    return model.parts[1][2]  # type: ignore[index]
+
+
 def chain_of(model: Model, params: HMM, data: Steps) -> tuple[Chain, Array]:
     """Return the chain of a model of states, and log-densities (n, t, k)."""
-    family, _, gate, *_ = model.parts[1]  # type: ignore[index]
+    family, gate = model.parts[1][0], gate_of(model)  # type: ignore[index]
     return look(family, gate, of_gate(gate) if gate else of_shares(None), params, data)[:2]
+
+
+def moves_of(model: Model, params: HMM, covariates: PyTree, shape: tuple[int, int]) -> Array:
+    """Return log p(z_t | z_t-1), (n, t, k, k), of a model whose gate has these covariates of n t steps."""
+    gate = gate_of(model)
+    assert gate is not None
+    return by_step(of_gate(gate).look(params.transition, covariates)[0], shape)
+
+
+@partial(compiled, static_argnums=0)
+@in_full_precision
+def drawn_states(model: Model, key: Array, params: HMM, data: Steps) -> Array:
+    """Return states of each sequence drawn together given all that was seen of it, (n, t)."""
+    chain, log_density = chain_of(model, params, data)
+    keys = jax.random.split(key, data.lengths.shape[0])
+
+    def of_row(chain: Chain, given: tuple[Array, Array], length: Array) -> Array:
+        return drawn_path(given[1], chain, alone(given[0], length))
+
+    return over_rows(of_row, chain, (log_density, keys), data.lengths)
 
 
 def _sample(model: Model, draw: Callable[..., tuple[Sequences, Array]], gate: Family | None) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ def by_step(log_transition: Array, shape: tuple[int, int]) -> Array:
     return log_transition.reshape(*shape, *log_transition.shape[1:]) if log_transition.ndim == 3 else log_transition
 
 
-def over_rows(function: Callable[..., Any], chain: Chain, log_density: Array, lengths: Array) -> Any:
+def over_rows(function: Callable[..., Any], chain: Chain, log_density: PyTree, lengths: Array) -> Any:
     """Return function(chain, log_density (t, k), length) of each sequence, whose transitions are its own or those of all."""
     axes = Chain(None, 0 if chain.log_transition.ndim == 4 else None)  # type: ignore[arg-type]
     return jax.vmap(function, (axes, 0, 0))(chain, log_density, lengths)

@@ -58,11 +58,11 @@ def states(model: Model, fit: Fit, data: PyTree, *, ax: Axes | None = None, sequ
 
 
 def forecast(
-    model: Model, fit: Fit, data: PyTree, *, steps: int = 10, ax: Axes | None = None, sequence: int = 0, columns: Any = None
+    model: Model, fit: Fit, data: PyTree, *, steps: Any = 10, ax: Axes | None = None, sequence: int = 0, columns: Any = None
 ) -> Axes:
     """Draw one column of a sequence, and the median and bands of 50 % and 95 % of what follows it; return the axes.
 
-    steps: how many to look ahead; the other arguments are those of `states`.
+    steps: how many to look ahead, or what drives them, as `jaxem.forecast` takes it; the other arguments are those of `states`.
     Raises ValueError as `jaxem.forecast` does, and where the family does not say what the density of one column is.
 
     >>> import jaxem
