@@ -66,8 +66,9 @@ def guide(path, folder):
             blocks.append(relinked(cell.source))
             continue
         blocks.append(f"```python\n{cell.source}\n```")
-        if text(cell).strip():
-            blocks.append(f"```text\n{text(cell).rstrip()}\n```")
+        printed = re.sub(r"<Figure size .+>\n?", "", text(cell)).rstrip()
+        if printed:
+            blocks.append(f"```text\n{printed}\n```")
         for place, picture in enumerate(pictures(cell)):
             name = f"{path.stem}-{number}-{place}.png"
             (folder / name).write_bytes(picture)
