@@ -36,6 +36,18 @@ def pytest_configure(config):
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # the user's stays as it is
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as thorough all cases of a test but as many, spread evenly, as its mark `each_time` says to run each time."""
+    for _, cases in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(cases)
+        mark = cases[0].get_closest_marker("each_time")
+        number = mark.args[0] if mark else len(cases)
+        for place, item in enumerate(cases):
+            if place and place * number // len(cases) == (place - 1) * number // len(cases):
+                item.add_marker(pytest.mark.thorough)
+
+
 def compiler_knows(flags):
     """Tell whether XLA takes these flags; it ends the process where it does not know one."""
     ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]

@@ -721,6 +721,22 @@ def eigen(form, dim, dtype):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), families.Gaussian(mean, families.Eigen(*parts)))
 
 
+VARIANTS = {  # of another row, in what is tested elsewhere as well: these are thorough
+    *("full, one component", "full, six columns", "full, tiny units", "full, large units", "tied, by products"),
+    *("spherical, by products", "VVE", "tied, with holes", "spherical, with holes", "student-t, with holes"),
+    *("poisson, one rate", "poisson, a million", "poisson, a column of zeros", "poisson, three columns"),
+    *("bernoulli, a column of ones", "bernoulli, a column of zeros", "weibull, with holes", "negative binomial, with holes"),
+    *("binomial, with holes", "bernoulli, with holes", "grouped, with holes", "product, some labels known"),
+    *("product, some labels excluded", "mixture of exponentials", "from_log_joint, constrained", "single poisson"),
+    *("chain of categorical, priors", "chain of regressions", "chain of gamma", "state space", "state space, held"),
+    *("a covariance held", "labels, product, priors", "labels, product, priors, rates held"),
+    *("labels excluded, tied, prior, weights with a prior", "regressions, labels, variances held"),
+    *("holes, a prior of each column, weights with a prior", "labels, repeated measurements with holes, prior"),
+    *("labels, zero-inflated, prior, shares of zeros held", "labels, student-t with holes, scales held"),
+    "labels, holes, prior, equal variances",
+}
+
+
 def eigen_family(form, dim=3, dtypes=DOUBLE):
     return FamilyRow(lambda dtype: (families.gaussian(form), eigen(form, dim, dtype), two_clusters(dim, dtype)), dtypes)
 

@@ -52,6 +52,7 @@ CALLS = {
 }
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("call", CALLS)
 def test_what_fit_takes_the_others_take(call):
     for model, params, plain, forms in [
@@ -268,6 +269,7 @@ UNDER_TRACE = {
 }
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("case", UNDER_TRACE)
 def test_what_a_fit_would_refuse_ends_as_nonfinite_inside_jit(case):
     model, params, data, weights = UNDER_TRACE[case]

@@ -33,6 +33,7 @@ def all_of(model, params, posterior):
 SIZES = [1, 2, 10, 51, 52, 102, 103, 1000]
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("form", "block_size"), [*(("full", size) for size in SIZES), *((form, 10) for form in ("tied", "diag", "spherical"))]
 )
@@ -47,6 +48,7 @@ def test_any_block_size_gives_the_same_results(form, block_size):
     np.testing.assert_allclose(received.log_prob, expected.log_prob, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_fit_takes_rows_in_blocks_by_default_and_keeps_the_users_own_block_size():
     num_rows = 2 * default_block_size() + 1
     x = jnp.asarray(np.random.default_rng(0).normal(size=(num_rows, 2)))

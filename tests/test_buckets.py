@@ -44,6 +44,7 @@ CASES = {
 }
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", CASES)
 def test_padding_changes_nothing_beyond_rounding(name):
     family, draw = CASES[name]
@@ -66,6 +67,7 @@ def test_padding_changes_nothing_beyond_rounding(name):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", CASES)
 def test_fits_and_searches_of_other_data_in_the_same_bucket_compile_nothing(name):
     family, draw = CASES[name]
@@ -86,6 +88,7 @@ def test_fits_and_searches_of_other_data_in_the_same_bucket_compile_nothing(name
     assert further == []
 
 
+@pytest.mark.thorough
 def test_another_range_of_components_with_the_same_largest_number_compiles_nothing():
     x = np.random.default_rng(0).normal(size=(140, 2))
 

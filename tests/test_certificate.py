@@ -62,6 +62,7 @@ def test_of_many_parameters_products_tell_what_the_whole_information_does(start,
         np.testing.assert_allclose(abs(ways[0] @ ways[1]), np.sqrt((ways[0] @ ways[0]) * (ways[1] @ ways[1])), rtol=1e-5)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("form", ["full", "spherical"])
 def test_the_rate_is_that_at_which_gains_of_a_fit_shrink(form):
     x, model = jaxem.datasets.faithful(), jaxem.mixture(families.gaussian(form), 2)
@@ -119,6 +120,7 @@ def test_a_maximum_among_zeros_is_one_on_the_boundary():
     assert jaxem.certify(model, fit, x).kind == Stationarity.BOUNDARY
 
 
+@pytest.mark.thorough
 def test_a_fit_in_single_precision_keeps_its_dtype_when_polished():
     x = jaxem.datasets.faithful().astype(np.float32)
     model = jaxem.mixture(families.gaussian("diag"), 2)
@@ -175,6 +177,7 @@ def of_equal_shapes():
 RATES = {"any prior": under_a_prior, "locations held": with_locations_held, "VEV": of_equal_shapes}
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", RATES)
 def test_the_rate_is_that_of_steps_whose_m_steps_iterate(name):
     model, start, x = RATES[name]()
@@ -184,6 +187,7 @@ def test_the_rate_is_that_of_steps_whose_m_steps_iterate(name):
     np.testing.assert_allclose(jaxem.certify(model, fit, x).rate, np.sqrt(gains[last] / gains[last - 1]), rtol=3e-2)
 
 
+@pytest.mark.thorough
 def test_identical_components_and_a_missing_one_are_saddles():
     found = jaxem.certify(POISSONS, london((2.0, 2.0)), *DEATHS)
     assert found.kind == Stationarity.SADDLE

@@ -16,6 +16,7 @@ def poisson_log_prob(x, rate):
     return x * np.log(rate) - rate - np.array([math.lgamma(one + 1) for one in x])
 
 
+@pytest.mark.thorough
 def test_a_grid_of_mixtures_has_the_criteria_of_mclust_and_prints_them_by_form_and_number(reference):
     forms = {form: families.gaussian(form) for form in ("EII", "VVI")}
     done = []

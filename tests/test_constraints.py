@@ -50,6 +50,7 @@ OUTSIDE = {
 }
 
 
+@pytest.mark.each_time(12)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_round_trip_changes_nothing(name, dtype):

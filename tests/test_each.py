@@ -41,6 +41,7 @@ def ragged(draw, dtype):
     return jax.tree.map(padded, *alone), np.arange(most)[None] >= most - np.array(SIZES)[:, None], alone
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(("name", "dtype"), [*((name, np.float64) for name in CASES), ("gaussian", np.float32)])
 def test_each_data_set_ends_as_by_fit_restarts_alone(name, dtype, monkeypatch):
     """In blocks of two, the last of which slides back; by EM, as starts that SQUAREM takes to one end tie but for rounding."""
@@ -66,6 +67,7 @@ def test_each_data_set_ends_as_by_fit_restarts_alone(name, dtype, monkeypatch):
                 np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("empty", [0, 3])
 def test_a_data_set_without_rows_ends_nonfinite_and_harms_no_other(empty):
     data, present, _ = ragged(two_clusters, np.float64)

@@ -136,6 +136,7 @@ def test_a_saddle_and_what_cannot_be_told_are_named_and_have_no_errors():
     assert np.isnan(found.covariance).all()
 
 
+@pytest.mark.thorough
 def test_two_classes_of_two_answers_are_unidentified_and_a_third_answer_mends_that():
     rng, classes = np.random.default_rng(1), np.arange(4000) % 2
     x = (rng.random((4000, 3)) < np.where(classes, 0.2, 0.8)[:, None]).astype(float)

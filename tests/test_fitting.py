@@ -56,6 +56,7 @@ def test_tolerance_minus_infinity_runs_all_steps():
     assert np.isfinite(fit.history).all()
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("tol", [0.0, 1e-8])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_float32_does_not_spin_on_rounding_noise(form, tol):
@@ -159,6 +160,7 @@ def test_a_log_likelihood_that_falls_beyond_rounding_is_stalled_one_step_back():
     assert np.isnan(fit.history[1:]).all()
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_an_empty_component_changes_nothing_for_the_others(form):
     model, params, x = faithful(form)
@@ -197,6 +199,7 @@ def test_weights_that_sum_to_one_in_few_digits_are_normalized_before_the_first_s
     assert again.history[0] <= again.log_likelihood
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-7)])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_data_far_from_the_origin_fit_as_centred_data_do(form, dtype, tolerance):
@@ -214,6 +217,7 @@ def test_data_far_from_the_origin_fit_as_centred_data_do(form, dtype, tolerance)
     np.testing.assert_allclose(received.params.components.covariance, expected.covariance, rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_float32_at_mean_over_sd_of_ten_thousand_is_finite_or_says_so(form):
     rng = np.random.default_rng(1)

@@ -82,6 +82,7 @@ def test_blood_groups_reach_the_published_frequencies(reference):
     assert gradient_per_weight(model, fit.params, CELLS, counts) < 1e-5
 
 
+@pytest.mark.thorough
 def test_a_student_t_mixture_reaches_the_maximum_of_an_ecme_fit(reference):
     expected = reference("student_t_faithful_2_nu4")["expected"]
     domain = {"weights": constraints.simplex, "loc": constraints.real, "scale": constraints.positive_definite}
@@ -112,6 +113,7 @@ def test_an_enumerated_gaussian_mixture_is_the_closed_form_one():
     np.testing.assert_allclose(received.log_likelihood, expected.log_likelihood, atol=1e-7)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("optimizer", [None, optax.adam(1e-2), optax.sgd(1e-4), optax.sgd(1e9)])
 def test_a_gradient_m_step_never_lowers_the_bound(optimizer):
     x, weights = jaxem.datasets.faithful(), jnp.ones(272)
@@ -124,6 +126,7 @@ def test_a_gradient_m_step_never_lowers_the_bound(optimizer):
         params = new
 
 
+@pytest.mark.thorough
 def test_the_default_optimizer_reaches_a_stationary_point_and_a_guarded_adam_stops_short_and_says_so():
     x, weights = jaxem.datasets.faithful(), jnp.ones(272)
     exact = jaxem.mixture(families.gaussian(), 2)

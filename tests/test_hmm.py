@@ -66,6 +66,7 @@ def short_sequences():
     return in_time(counts(1, "float64")[:, 0])
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("size", "few"), [(0.5, 4), (7, 8)], ids=["parts", "whole"])
 def test_blocks_of_time_change_nothing(size, few, monkeypatch):
     """Whatever the blocks cut through, and however many sequences are absent, or cut short."""
@@ -170,6 +171,7 @@ def test_all_at_once_and_step_by_step_fit_the_same():
     np.testing.assert_allclose(fits[0].history, fits[1].history, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_what_drives_the_moves_is_found_by_a_gate():
     """A chain that changes its state where a covariate is one, and mostly stays where it is zero."""
     rng = np.random.default_rng(0)

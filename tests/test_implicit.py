@@ -70,6 +70,7 @@ def raveled(fit):
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(fit.params)] + [fit.log_likelihood[None]])
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", CASES)
 def test_a_fit_moves_with_data_and_weights_as_refits_do(name):
     fit = fitted(name, 0.0)
@@ -83,6 +84,7 @@ def test_a_fit_moves_with_data_and_weights_as_refits_do(name):
         np.testing.assert_array_equal(np.asarray(received)[held], 0)
 
 
+@pytest.mark.thorough
 def test_reverse_mode_and_lanes_give_what_forward_mode_does():
     name = "poisson, a weight"
     model, start, given = CASES[name]

@@ -51,6 +51,7 @@ def test_draws_have_the_moments_of_the_conditional_distribution():
         np.testing.assert_allclose(received / np.outer(sd, sd), second / np.outer(sd, sd), atol=0.12)
 
 
+@pytest.mark.thorough
 def test_draws_of_student_t_components_spread_as_the_distance_of_what_was_observed():
     """x_2 given x_1 = 6 is t of ν + 1 degrees of freedom, of variance (ν + 1)/(ν - 1) · (ν + δ)/(ν + 1) · (1 - ρ²)."""
     model = jaxem.single(families.student_t(dof=7.0))
@@ -73,6 +74,7 @@ def test_counts_are_filled_by_expected_counts_or_by_counts():
     assert drawn[1, 1] > 5 > drawn[0, 0]
 
 
+@pytest.mark.thorough
 def test_holes_of_a_row_that_may_be_zero_whatever_its_component_says_are_filled_accordingly():
     """Given zeros in what was observed, with chance τ = π / (π + (1 - π) e^-λ) all of the row is zero."""
     model, share, rate = jaxem.single(families.zero_inflated(families.poisson())), 0.3, np.array([1.0, 6.0])

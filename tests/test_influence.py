@@ -44,6 +44,7 @@ def test_each_row_is_foretold_by_the_mean_of_the_rows_of_other_folds():
         np.testing.assert_allclose(received[row], expected, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_folds_are_of_about_equal_size_and_each_is_searched_anew():
     x = np.concatenate([np.zeros(20), np.full(20, 50.0)])
     one, two = (jaxem.cross_validate(jaxem.mixture(families.poisson(), k), 0, x, num_folds=4) for k in (1, 2))

@@ -5,25 +5,36 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models import FAMILIES, MODELS, ROWS
+from models import FAMILIES, MODELS, ROWS, VARIANTS
 
 import jaxem
 from jaxem import families, testing
 
-EACH_MODEL = [(name, dtype) for name, row in MODELS.items() for dtype in row.dtypes]
-EACH_FAMILY = [(name, dtype) for name, row in FAMILIES.items() for dtype in row.dtypes]
+
+def cases(table):
+    """Return each row with each of its float types; thorough are variants of other rows, and all but the first of the types."""
+    return [
+        pytest.param(name, dtype, marks=[pytest.mark.thorough] if name in VARIANTS or dtype != row.dtypes[0] else [])
+        for name, row in table.items()
+        for dtype in row.dtypes
+    ]
 
 
-@pytest.mark.parametrize(("name", "dtype"), EACH_MODEL)
+def test_variants_are_rows_of_the_table():
+    assert VARIANTS < MODELS.keys()
+
+
+@pytest.mark.parametrize(("name", "dtype"), cases(MODELS))
 def test_every_model_obeys_all_eight_laws(name, dtype):
     testing.check_model(*MODELS[name].build(dtype))
 
 
-@pytest.mark.parametrize(("name", "dtype"), EACH_FAMILY)
+@pytest.mark.parametrize(("name", "dtype"), cases(FAMILIES))
 def test_every_family_obeys_the_laws_that_structures_rest_on(name, dtype):
     testing.check_family(*FAMILIES[name].build(dtype))
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", ["full", "poisson", "normal with a prior", "labels, union, prior"])
 def test_the_laws_hold_with_weights_some_of_which_are_zero(name):
     weights = np.where(np.arange(ROWS) % 5 == 4, 0, np.arange(ROWS) % 4 + 0.5)
@@ -261,6 +272,7 @@ def test_a_checker_catches_a_model_that_breaks_its_law_and_names_it(name, broken
         getattr(testing, f"check_{law}")(broken(model), params, data)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("broken", [covariances_two_percent_off, statistics_doubled, init_of_nan, sample_of_zeros])
 def test_check_model_catches_broken_models_in_float32_too(broken):
     model, params, data = MODELS["full"].build("float32")
@@ -268,6 +280,7 @@ def test_check_model_catches_broken_models_in_float32_too(broken):
         testing.check_model(broken(model), params, data)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("name", ["full, tiny units", "full, large units"])
 @pytest.mark.parametrize("broken", [covariances_two_percent_off, a_ridge_of_a_millionth])
 def test_units_of_the_data_do_not_blunt_the_checks(broken, name):

@@ -23,6 +23,7 @@ def test_replicates_of_a_regular_test_follow_chi_squared():
     assert found.p_value == (1 + np.count_nonzero(found.replicates >= expected)) / 100
 
 
+@pytest.mark.thorough
 def test_two_components_are_needed_where_there_are_two_and_not_where_counts_vary_less_than_one_lets_them():
     counts, two, one = np.arange(12.0), np.array([9, 13, 9, 5, 1, 2, 4, 6, 9, 10, 8, 4.0]), np.zeros(12)
     one[2:5] = 20, 40, 20

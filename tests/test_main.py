@@ -90,6 +90,7 @@ def test_without_arguments_old_faithful_is_fitted_from_a_shell():
     ]  # how starts end may differ by rounding
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 def test_an_em_step_is_the_same_with_a_further_component_of_weight_zero(covariance):
     x, family = jaxem.datasets.faithful(), jaxem.families.gaussian(covariance)
@@ -133,6 +134,7 @@ def test_a_fit_of_a_users_csv_is_printed_saved_and_drawn(tmp_path, capsys):
     assert saved["params.components.mean"].dtype == np.float64
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("covariance", ["tied", "diag", "spherical"])
 def test_every_form_of_covariance_is_printed_and_saved_as_whole_matrices(covariance, tmp_path, capsys):
     out = tmp_path / "fit.npz"
@@ -296,6 +298,7 @@ def test_the_version_is_told(capsys):
 # ---- ends that are not a maximum
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("covariance, own", [("full", 5), ("tied", 2), ("diag", 4), ("spherical", 3)])
 def test_a_component_on_hardly_more_rows_than_it_has_parameters_is_named(covariance, own, write, capsys):
     """Of 42 rows 34 lie around one place and 8 around another: three or more for each parameter only where there are two."""
@@ -488,6 +491,7 @@ def test_help_names_every_option_and_exits_with_0(capsys):
 # ---- signals
 
 
+@pytest.mark.thorough
 def test_a_reader_that_closes_the_pipe_sees_no_traceback_and_the_files_are_written(tmp_path):
     out = tmp_path / "fit.npz"
     command = [*COMMAND, "--components", "1", "--restarts", "2", "--out", str(out)]
@@ -513,6 +517,7 @@ def test_an_interrupt_ends_quietly_with_130_while_compiled_code_runs():
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
+@pytest.mark.thorough
 def test_programs_are_kept_for_the_next_run_where_they_can_be(tmp_path):
     """A second run finds what the first compiled, and says the same; a folder that cannot be made is no hindrance."""
     command = [*COMMAND, "--components", "1", "--restarts", "2"]

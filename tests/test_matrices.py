@@ -34,6 +34,7 @@ def each(function, batch):
     return np.array([[function(matrix) for matrix in row] for row in batch])
 
 
+@pytest.mark.each_time(5)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dim", SIZES)
 def test_factors_are_those_of_numpy_with_or_without_jit_and_vmap(dim, dtype):
@@ -50,6 +51,7 @@ def test_factors_are_those_of_numpy_with_or_without_jit_and_vmap(dim, dtype):
             np.testing.assert_allclose(received, right, rtol=rtol, atol=rtol * np.abs(right).max())
 
 
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize("batch", [(), (1, 2), (3, 4)])
 @pytest.mark.parametrize("dim", LARGE)
 def test_large_factors_are_those_of_numpy_whatever_the_blocks_and_the_batch(dim, batch):
@@ -167,6 +169,7 @@ print("ended")
 """
 
 
+@pytest.mark.thorough
 def test_fits_in_four_threads_end():
     """LAPACK's batched calls from several threads at once can lock up for good: here there are none."""
     command = [sys.executable, "-c", MIXED_FITS, "3"]

@@ -50,6 +50,7 @@ def test_it_is_off_inside_jit_and_unasked(bars, capsys):
     assert bars == [] and capsys.readouterr().err == ""
 
 
+@pytest.mark.thorough
 def test_samples_and_data_sets_are_counted(bars):
     fit = jaxem.fit(MODEL, jaxem.Mixture([0.5, 0.5], families.Poisson([2.0, 9.0])), X)
     jaxem.bootstrap(MODEL, 0, fit, X, num_samples=5, progress=True)

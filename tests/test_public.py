@@ -61,22 +61,35 @@ def test_each_public_name_says_what_it_is_and_shows_how_it_is_used(name):
 
 
 RUN_DOCTESTS = """
-import doctest, importlib, pkgutil, jaxem
-names = [found.name for found in pkgutil.walk_packages(jaxem.__path__, "jaxem.") if not found.name.endswith("__main__")]
-results = [doctest.testmod(importlib.import_module(name)) for name in ["jaxem", *names]]
+import doctest, importlib, sys
+results = [doctest.testmod(importlib.import_module(name)) for name in sys.argv[1:]]
 print(sum(result.attempted for result in results), "examples")
 raise SystemExit(sum(result.failed for result in results))
 """
 
 
-def test_all_examples_give_what_they_say_in_the_default_precision():
+def modules_in(package):
+    """Return the modules in a package of jaxem; for jaxem itself, those that are in no other."""
+    every = ["jaxem", *(found.name for found in pkgutil.walk_packages(jaxem.__path__, "jaxem."))]
+    inner = [name for name in every if importlib.import_module(name).__package__ != "jaxem"]
+    chosen = [name for name in every if name not in inner] if package == "jaxem" else inner
+    return [name for name in chosen if name.startswith(package) and not name.endswith("__main__")]
+
+
+PACKAGES = sorted({".".join(name.split(".")[:2]) for name in modules_in("jaxem.")} - {"jaxem.shell"})
+
+
+@pytest.mark.each_time(1)
+@pytest.mark.parametrize("package", ["jaxem", *PACKAGES])
+def test_all_examples_give_what_they_say_in_the_default_precision(package):
     """In a process of their own: these tests run in float64, and strict about ranks and dtypes."""
-    command = [sys.executable, "-W", "error", "-c", RUN_DOCTESTS]
+    modules = modules_in(package)
+    command = [sys.executable, "-W", "error", "-c", RUN_DOCTESTS, *modules]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stdout + run.stderr
-    finder, distinct = doctest.DocTestFinder(), {id(value): value for value in PUBLIC.values()}
+    finder, distinct = doctest.DocTestFinder(), {id(value): value for value in PUBLIC.values() if value.__module__ in modules}
     in_public = sum(len(test.examples) for value in distinct.values() for test in finder.find(value, module=False)[:1])
-    assert int(run.stdout.split()[-2]) >= in_public > 100
+    assert int(run.stdout.split()[-2]) >= in_public > 0
 
 
 def test_dir_lists_what_is_public_and_nothing_else():

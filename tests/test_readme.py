@@ -26,6 +26,7 @@ def examples(path):
             yield block[2], after[2] if adjacent else None
 
 
+@pytest.mark.each_time(1)
 @each
 def test_every_python_block_runs_and_prints_what_the_page_says(path):
     namespace = {"__name__": path.stem}

@@ -48,6 +48,7 @@ def test_a_summary_tells_of_a_fit_whose_parameters_are_all_on_their_bounds():
     assert jaxem.summary(model, fit, np.zeros((3, 1))).splitlines()[1].startswith("BOUNDARY")
 
 
+@pytest.mark.thorough
 def test_what_all_components_have_in_common_stands_below():
     x = jaxem.datasets.faithful()
     model = jaxem.mixture(families.gaussian("tied"), 2)

@@ -12,6 +12,7 @@ from jaxem.families import Poisson
 POISSONS = jaxem.mixture(families.poisson(), 2)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("kind", ["weighted", "multinomial", "parametric"])
 def test_errors_and_intervals_of_a_rate_are_those_in_closed_form(kind):
     """Frequencies stand for rows: 300 of them in 12 rows. With 1 000 samples a standard deviation is known to 2.2 %."""
@@ -27,6 +28,7 @@ def test_errors_and_intervals_of_a_rate_are_those_in_closed_form(kind):
     assert found.replicates.rate.shape == (1000, 1) and found.statuses.shape == (1000,)
 
 
+@pytest.mark.thorough
 def test_replicates_are_refits_to_drawn_weights_with_components_in_the_fits_order():
     x = np.random.default_rng(1).poisson([[2.0], [9.0]], (2, 60)).ravel()
     fit = jaxem.fit(POISSONS, jaxem.Mixture([0.5, 0.5], Poisson([2.0, 9.0])), x)

@@ -50,6 +50,7 @@ def test_degenerate_starts_are_reported_and_the_best_is_not_one_of_them():
     assert np.isfinite(degenerate).all()
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("num_continued", [None, 1])
 def test_when_all_that_go_on_degenerate_the_next_go_on_as_well(num_continued):
     data = two_clouds_and_a_repeated_row()
@@ -81,6 +82,7 @@ def test_when_all_starts_fail_the_best_says_so():
     assert restarts.best.status == Status.NONFINITE
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("num_lanes", [1, 3, 7])
 def test_each_start_ends_as_a_fit_on_its_own_would(num_lanes):
     x, key = jaxem.datasets.faithful(), jax.random.key(5)
@@ -121,6 +123,7 @@ def test_starts_and_ends_with_integer_weights_are_those_of_rows_repeated():
     np.testing.assert_allclose(received.params.components.mean, expected.params.components.mean, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_lane_efficiency_is_the_share_of_paid_steps_that_were_needed():
     x = jaxem.datasets.faithful()
     alone = jaxem.fit_restarts(MODEL, jax.random.key(0), x, num_restarts=5, num_continued=5, num_lanes=1, solver=EM)
@@ -178,6 +181,7 @@ def test_given_starts_are_run_in_the_place_of_random_ones():
         np.testing.assert_allclose(search.fits.history[lane], alone.history, rtol=1e-11)
 
 
+@pytest.mark.thorough
 def test_jittered_starts_serve_a_model_that_has_no_random_ones():
     x = jaxem.datasets.faithful()
     params = MODEL.init(jax.random.key(0), x)

@@ -164,6 +164,7 @@ def test_verbose_prints_how_each_start_went(capsys):
 COUNTS = RANDOM.poisson(np.where(np.arange(64) % 2, 2.0, 15.0))[:, None]
 
 
+@pytest.mark.thorough
 def test_a_mixture_of_any_family_is_that_of_fit_restarts():
     model = Mixture(families.poisson(), 2, n_init=4, random_state=0).fit(COUNTS)
     rates, weights = model.params_.rate[:, 0], model.weights_

@@ -40,6 +40,7 @@ def test_anderson_reaches_the_london_times_maximum_in_at_most_60_evaluations():
 SOLVERS = {"em": jaxem.em, "squarem": jaxem.squarem, "anderson": jaxem.anderson}
 
 
+@pytest.mark.each_time(13)
 @pytest.mark.parametrize(
     ("solver", "seed"), [("em", 0), *((solver, seed) for solver in ("squarem", "anderson") for seed in range(6))]
 )
@@ -71,6 +72,7 @@ def test_an_empty_component_does_not_stop_the_jumps(solver, empty):
     assert fit.params.weights[empty] == 0
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("empty", [0, 2])
 def test_jumps_with_an_empty_component_are_those_without_it(empty):
     x = jaxem.datasets.faithful()

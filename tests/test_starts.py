@@ -50,6 +50,7 @@ PARAMS = jaxem.Mixture(
 )
 
 
+@pytest.mark.thorough
 def test_jittered_starts_begin_with_the_params_themselves_and_all_lie_in_the_domain():
     starts = jaxem.jitter(MIXTURE, 0, PARAMS, 5)
     assert [leaf.shape[0] for leaf in jax.tree.leaves(starts)] == [5, 5, 5]

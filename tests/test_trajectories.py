@@ -37,6 +37,7 @@ def assert_same_components(params, form, expected, rtol):
     np.testing.assert_allclose(covariance[ours], np.array(expected["covariances"])[theirs], rtol=rtol, atol=rtol * 1e-2)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_the_first_fifty_steps_on_old_faithful_are_those_of_scikit_learn(form, reference, table):
     expected = np.array(reference(f"trajectory_faithful_{form}")["expected"]["loglik_at_theta_t"])
@@ -49,6 +50,7 @@ def test_the_first_fifty_steps_on_old_faithful_are_those_of_scikit_learn(form, r
     assert received.num_evaluations == 51
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("num_components", [2, 3, 4])
 @pytest.mark.parametrize("form", FORMS)
 def test_weighted_trajectories_on_iris_are_those_of_a_plain_loop(form, num_components):
@@ -81,6 +83,7 @@ def test_discrete_e_steps_are_those_of_a_plain_loop(kind, event):
     np.testing.assert_allclose(model.m_step(params, stats).components[0], means, rtol=1e-12)
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("name", "form", "data", "labels"),
     [

@@ -185,6 +185,7 @@ def test_derivative_in_the_rate_sums_over_broadcast_rows(dtype):
     np.testing.assert_allclose(received, expected, rtol=1e-6)
 
 
+@pytest.mark.each_time(6)
 @FLOATS
 @pytest.mark.parametrize("rate", [0.5, 5, 50, 500, 1e4, 1e5, 1e6, 1e7, 1e8])
 def test_draws_have_poisson_mean_variance_and_skewness(dtype, rate):

@@ -16,6 +16,7 @@ from jaxem.starts import from_responsibilities
 FORMS = ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_fit_to_iris_is_that_of_mclust(form, reference, table):
     expected = reference(f"mclust_iris_{form}_2")["expected"]
@@ -64,6 +65,7 @@ def test_order_and_signs_of_axes_are_kept(form):
     assert (np.diff(new.axes) < 0).all()
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("dim", [5, 12])
 @pytest.mark.parametrize("form", ["EVE", "VVE"])
 def test_a_common_orientation_is_stationary_and_not_below_the_old_one(form, dim):
@@ -140,6 +142,7 @@ def test_mclusts_names_of_the_four_plain_forms_are_taken():
         assert families.gaussian(name) is families.gaussian(form)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", ["VEI", "VEE", "EVE", "VVE", "VEV", "EVV"])
 def test_a_component_on_one_point_is_held_and_the_step_ascends(form):
     """From params above the floor, with a component whose rows are all equal."""

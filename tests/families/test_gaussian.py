@@ -77,6 +77,7 @@ def test_the_guard_does_not_touch_a_regular_covariance():
     assert not guarded.degenerate(params, stats)
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("dim", [2, 5])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_densities_of_distant_clusters_agree_with_float64(form, dim):
@@ -112,6 +113,7 @@ def test_affine_maps_of_the_data_map_the_fit():
     np.testing.assert_allclose(received.history, expected.history - jacobian, rtol=1e-10)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_in_float32_a_start_five_thousand_deviations_away_finds_the_variances(form):
     """About the old mean squares have no digits left for the variances; the next step takes them from nearer by."""

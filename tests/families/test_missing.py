@@ -72,6 +72,7 @@ def test_a_row_of_which_nothing_was_observed_says_nothing_and_counts():
     np.testing.assert_allclose(model.e_step(params, DATA, jnp.ones(60))[0].counts.sum(), 60, rtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_the_maximum_on_old_faithful_with_holes_is_that_of_direct_optimization(reference, table):
     case, x, labels = reference("missing_faithful_full_2"), table("faithful_missing"), table("faithful_split3")
     expected, data = case["expected"], families.observed(x)

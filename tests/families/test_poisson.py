@@ -27,6 +27,7 @@ def test_the_log_mass_is_that_of_the_formula_entry_by_entry(dtype, atol):
     np.testing.assert_allclose(received, expected, rtol=1e-6, atol=atol)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("rates", [(300, 330), (1000, 1060), (5000, 5150)])
 def test_in_float32_large_counts_converge_slowly_to_the_maximum_of_float64(rates):
     rng = np.random.default_rng(0)

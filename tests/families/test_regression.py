@@ -84,6 +84,7 @@ def reached(fit, name, reference):
     assert jaxem.num_free_parameters(model, fit.params) == expected["expected"]["n_params"]
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     "name", ["npreg_gauss_2", "npreg_poisson_2", "npreg_binomial_2", "mixtools_no_regmix_2", "mixtools_no_hme_2"]
 )
@@ -270,6 +271,7 @@ def test_a_search_from_where_an_m_step_ends_finds_nothing_to_gain(name, common):
     np.testing.assert_allclose(family.expected_log_prob(received, stats), -loss(end), rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_counts_that_vary_less_than_poisson_ones_converge_at_the_least_dispersion():
     fit = fitted(jaxem.single(families.glm("negative binomial")), Regression(X[:, :2], np.arange(ROWS) % 2 + 3))
     assert fit.status == Status.CONVERGED

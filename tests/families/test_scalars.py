@@ -181,6 +181,7 @@ def test_a_mixture_of_gammas_ends_where_mixtools_does(reference, table):
     np.testing.assert_allclose(1 / fit.params.components.rate[order], expected["scale"], rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_counts_that_vary_no_more_than_poisson_ones_end_converged_as_poisson():
     x = np.arange(60) % 5
     models = (jaxem.mixture(family(), 1) for family in (families.negative_binomial, families.poisson))
@@ -189,6 +190,7 @@ def test_counts_that_vary_no_more_than_poisson_ones_end_converged_as_poisson():
     np.testing.assert_allclose(mine.log_likelihood, poisson.log_likelihood, rtol=1e-9)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("x", [np.zeros(6), np.full(6, 7), np.array([0.0, 5.0])])
 def test_counts_that_tell_little_end_finite(x):
     model = jaxem.mixture(families.negative_binomial(), 2)

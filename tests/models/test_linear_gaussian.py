@@ -77,6 +77,7 @@ def test_fifty_steps_are_those_of_pykalman_and_dynamax(reference, table):
         np.testing.assert_allclose(received, case["expected"][name], rtol=0, atol=1e-8)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("dtype", "near"), [("float64", 1e-8), ("float32", 1e-3)])
 def test_the_local_level_of_the_nile_is_the_published_one(reference, table, dtype, near):
     expected, one = reference("nile_local_level_complete")["expected"], np.ones((1, 1), dtype)
@@ -138,6 +139,7 @@ def level_and_slope(p):
     return p.initial_mean, p.initial_covariance, p.transition, p.emission
 
 
+@pytest.mark.thorough
 def test_a_diffuse_local_linear_trend_is_right_in_both_precisions():
     """The M-step of the free blocks given the others is that of their residuals, by plain loops in double precision."""
     rng = np.random.default_rng(5)

@@ -39,6 +39,7 @@ def test_samples_have_the_moments_of_the_mixture():
         np.testing.assert_allclose(jnp.cov(x[labels == k].T), PARAMS.components.covariance[k], atol=0.06)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_a_fit_to_samples_comes_near_what_they_were_drawn_from(form):
     model = jaxem.mixture(families.gaussian(form), 2)
