@@ -58,7 +58,7 @@ def categorical(num: int, k: int, codes: int) -> Problem:
     return Problem(x, np.full(k, 1 / k), sticky(k), {"probs": rng.dirichlet(np.full(codes, 5.0), k)})
 
 
-def ours(problem: Problem, steps: int) -> Callable[[], Any]:
+def ours(problem: Problem, steps: int, parallel: bool | None = None) -> Callable[[], Any]:
     """Return what fits with this library."""
     import jax
     import jax.numpy as jnp
@@ -73,7 +73,7 @@ def ours(problem: Problem, steps: int) -> Callable[[], Any]:
     else:
         family, components = families.gaussian(), families.Gaussian(**named)
     start = jaxem.HMM(jnp.asarray(problem.initial), jnp.asarray(problem.transition), components)
-    model, data = jaxem.hmm(family, k), jaxem.sequences(problem.sequences)
+    model, data = jaxem.hmm(family, k, parallel=parallel), jaxem.sequences(problem.sequences)
     data = jax.tree.map(jnp.asarray, data)
     del problem
     return lambda: jax.block_until_ready(jaxem.fit(model, start, data, tol=-np.inf, max_steps=steps))
@@ -194,6 +194,25 @@ def memory(label: str, length: int, options: Options) -> Found:
     return Found(label, timings, {"hmmlearn": 3}, ending)
 
 
+def growth(label: str, small: tuple[int, ...], large: tuple[int, ...], options: Options) -> Found:
+    """Time five steps on a small and on a large problem, arguments of `gaussian`."""
+    sizes = {"jaxem": small if options.quick else large, "small": small}
+    timings = in_turn({name: ours(gaussian(*size), 5) for name, size in sizes.items()}, options.repeats)
+    small_time = timings["small"].median
+    return Found(
+        label, timings, {}, f"{timings['jaxem'].median / small_time:.1f} times the {seconds(small_time)} of the smaller"
+    )
+
+
+def at_once(label: str, size: tuple[int, ...], options: Options) -> Found:
+    """Time five steps as the default goes about them beside all of time at once."""
+    problem = gaussian(*size)
+    contenders = {"jaxem": ours(problem, 5), "at once": ours(problem, 5, parallel=True)}
+    timings = in_turn(contenders, options.repeats)
+    ratio = timings["at once"].median / timings["jaxem"].median
+    return Found(label, timings, {}, f"all at once {seconds(timings['at once'].median)}, {ratio:.1f} times as long")
+
+
 BOTH = ("hmmlearn", "hmmlearn, scaling")
 WORKS: dict[str, Callable[[Options], Found]] = {
     "gaussian": partial(
@@ -221,6 +240,12 @@ WORKS: dict[str, Callable[[Options], Found]] = {
         BOTH,
     ),
     "earthquakes": partial(restarts, "64 starts, earthquakes, Poisson, k = 3"),
+    "growth in t": partial(growth, "growth: 80 000 steps after 5 000, k = 5", (1, 5_000, 5, 2), (1, 80_000, 5, 2)),
+    "growth in n": partial(growth, "growth: 320 sequences of 500 after 20, k = 5", (20, 500, 5, 2), (320, 500, 5, 2)),
+    "growth in k": partial(growth, "growth: k = 64 after 16, 20 sequences of 500", (20, 500, 16, 2), (20, 500, 64, 2)),
+    "at once, long": partial(at_once, "parallel=None beside True: 20 000 steps, k = 3", (1, 20_000, 3, 2)),
+    "at once, many": partial(at_once, "parallel=None beside True: 100 sequences of 200, k = 8", (100, 200, 8, 2)),
+    "at once, short": partial(at_once, "parallel=None beside True: 500 steps, k = 2", (1, 500, 2, 1)),
     "million": partial(memory, "Gaussian, one sequence of 1 000 000, k = 4, 2 steps", 1_000_000),
 }
 
