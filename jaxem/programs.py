@@ -1,8 +1,8 @@
 """How functions are compiled: for little work by short ways of the compiler, as compilation is nearly all that is waited for.
 
-Work is counted in rows times runs. Measured on two cores, Gaussian mixtures in 1 to 64 dimensions, seconds of a first call
-and of later ones: 64 starts on 272 rows 10.6 and .007 by the usual way, 6.4 and .009 by the short one, 3.4 and .016 by the
-shortest; a fit of 100 steps to 1 000 rows 3.5 and .007, 1.8 and .013, 1.8 and .027.
+Work is counted in rows, of sequences in steps of time, times runs. Measured on two cores, Gaussian mixtures in 1 to 64
+dimensions, seconds of a first call and of later ones: 64 starts on 272 rows 10.6 and .007 by the usual way, 6.4 and .009 by
+the short one, 3.4 and .016 by the shortest; a fit of 100 steps to 1 000 rows 3.5 and .007, 1.8 and .013, 1.8 and .027.
 """
 
 from collections.abc import Callable
@@ -45,6 +45,15 @@ def _way(work: int, numbers: int) -> Way:
     return way if _is_known(way) else ()
 
 
+def _steps_of_each(arguments: tuple[Any, ...]) -> int:
+    """Return how many steps of time a row has: one, but of sequences."""
+    nodes = jax.tree.leaves(arguments, is_leaf=lambda node: hasattr(node, "lengths"))
+    each = [
+        (np.ndim(node.lengths), np.shape(leaf)) for node in nodes if hasattr(node, "lengths") for leaf in jax.tree.leaves(node)
+    ]
+    return max((shape[axis] for axis, shape in each if len(shape) > axis), default=1)
+
+
 def _one_run(arguments: tuple[Any, ...]) -> int:
     rows = [np.shape(leaf)[0] for leaf in jax.tree.leaves(arguments) if np.shape(leaf)]
     return max(LEAST_WORK + 1, RUN * max(rows, default=1))
@@ -70,7 +79,7 @@ def compiled(
         given = tuple(argument for place, argument in enumerate(arguments) if place not in static)
         leaves = jax.tree.leaves(given)
         numbers = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
-        way = _way(work(*arguments) if work else _one_run(given), numbers)
+        way = _way((work(*arguments) if work else _one_run(given)) * _steps_of_each(given), numbers)
         if way and (is_traced(leaves) or is_traced(jnp.asarray(0.0))):
             way = ()  # options are for the outermost program alone
         return by(way)(*arguments)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxem
 from jaxem import programs
 from jaxem.programs import FEW_NUMBERS, LEAST_WORK, LITTLE_WORK, SHORT_WAY, SHORTEST_WAY, compiled
 
@@ -44,6 +45,14 @@ def test_a_run_over_few_rows_takes_the_short_way_and_never_the_shortest(monkeypa
     asked = ways_taken(monkeypatch)
     compiled(lambda k, x: k * x, static_argnums=0)(2.0, np.ones((rows, 2)))
     assert asked[-1] == (dict(way) or None)
+
+
+def test_long_sequences_are_much_work(monkeypatch):
+    asked = ways_taken(monkeypatch)
+    total = compiled(lambda data: data.values.sum(), work=lambda data: 1)
+    for steps, way in ((100, SHORTEST_WAY), (LEAST_WORK + 1, SHORT_WAY), (LITTLE_WORK + 1, ())):
+        assert total(jaxem.sequences(np.ones(steps, np.int32))) == steps
+        assert asked[-1] == (dict(way) or None)
 
 
 def test_a_part_of_another_program_is_compiled_as_that_is():
