@@ -733,7 +733,10 @@ VARIANTS = {  # of another row, in what is tested elsewhere as well: these are t
     *("labels excluded, tied, prior, weights with a prior", "regressions, labels, variances held"),
     *("holes, a prior of each column, weights with a prior", "labels, repeated measurements with holes, prior"),
     *("labels, zero-inflated, prior, shares of zeros held", "labels, student-t with holes, scales held"),
-    "labels, holes, prior, equal variances",
+    *("labels, holes, prior, equal variances", "state space, diag, inputs, with holes", "VEV", "chain of student-t with holes"),
+    *("diag, by products", "categorical, with holes", "poisson, with holes", "weibull, censored", "product", "grouped"),
+    *("EEI", "EVI, with holes", "VEV, with holes", "tied, a prior", "VEI, a prior", "EVV, a prior", "student-t, tied scale"),
+    *("student-t, one dof", "poisson, a prior", "EEV"),
 }
 
 

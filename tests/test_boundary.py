@@ -119,6 +119,7 @@ def test_a_covariance_asymmetric_by_the_rounding_of_float32_is_a_start_in_float6
     np.testing.assert_allclose(fit.history, expected.history, rtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_a_tied_fit_in_float32_is_a_start_in_float64():
     model, x = jaxem.mixture(families.gaussian("tied"), 3), jaxem.datasets.iris()
     single = jaxem.fit(model, model.init(0, x.astype("float32")), x.astype("float32"))
@@ -221,6 +222,7 @@ def test_what_is_no_random_key_is_refused(key, got):
         jaxem.fit_restarts(MODEL, key, X)
 
 
+@pytest.mark.thorough
 def test_random_keys_of_the_old_style_are_taken():
     assert jaxem.fit_restarts(MODEL, jax.random.PRNGKey(0), X, num_restarts=2, max_steps=3).fits.num_steps.shape == (2,)
 

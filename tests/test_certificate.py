@@ -141,6 +141,7 @@ def test_what_is_no_fit_is_refused_and_so_is_a_trace(look):
         jax.jit(lambda weights: look(POISSONS, fit, DEATHS[0], weights).remaining)(jnp.asarray(DEATHS[1]))
 
 
+@pytest.mark.thorough
 def test_the_rate_is_that_at_which_steps_of_em_come_nearer():
     """And that of linkage, .1328 in the literature."""
     end, later = london(tol=0, solver=jaxem.squarem()), [london(tol=-np.inf, max_steps=steps) for steps in (2000, 2001)]
@@ -201,6 +202,7 @@ def test_identical_components_and_a_missing_one_are_saddles():
     assert abs(jaxem.escape(POISSONS, fit, *DEATHS).log_likelihood - MAXIMUM) < 1e-6
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("columns", "expected"), [(2, Stationarity.UNIDENTIFIED), (3, Stationarity.BOUNDARY)])
 def test_a_flat_ridge_is_unidentified_and_zeros_are_a_boundary(columns, expected):
     rng, classes = np.random.default_rng(2), np.arange(3000) % 3 == 0

@@ -49,6 +49,7 @@ def test_what_failed_or_is_degenerate_stays_in_the_table_and_never_wins():
         jaxem.select({"too many": candidates["too many"]}, 0, X)
 
 
+@pytest.mark.thorough
 def test_rows_left_out_one_at_a_time_judge_a_rate_by_the_others():
     """A Gamma(a, b) prior has the mode (a - 1 + Σ w x) / (b + Σ w); here it draws the rate from 4 to 2."""
     others, counts = WEIGHTS @ X - WEIGHTS * X, 10 - WEIGHTS

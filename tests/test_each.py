@@ -41,7 +41,7 @@ def ragged(draw, dtype):
     return jax.tree.map(padded, *alone), np.arange(most)[None] >= most - np.array(SIZES)[:, None], alone
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("name", "dtype"), [*((name, np.float64) for name in CASES), ("gaussian", np.float32)])
 def test_each_data_set_ends_as_by_fit_restarts_alone(name, dtype, monkeypatch):
     """In blocks of two, the last of which slides back; by EM, as starts that SQUAREM takes to one end tie but for rounding."""

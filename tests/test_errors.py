@@ -103,6 +103,7 @@ def test_regressions_have_the_errors_of_flexmix_data(reference):
     np.testing.assert_allclose(np.concatenate(received), expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_gate_and_its_experts_have_the_errors_of_flexmix_data(reference):
     rows = (DATA / "NregFix.csv").read_text().replace('"', "").splitlines()
     x1, x2, w, y = np.loadtxt(rows, delimiter=",", skiprows=1).T[:4]
@@ -177,6 +178,7 @@ def test_what_lies_on_the_boundary_is_held_and_the_others_have_the_errors_given_
     assert found.errors.components.probs[zero, 0] == 0
 
 
+@pytest.mark.thorough
 def test_a_component_that_is_absent_leaves_the_errors_of_the_others_alone():
     model = jaxem.mixture(families.poisson(), 3)
     fit = london()
@@ -188,6 +190,7 @@ def test_a_component_that_is_absent_leaves_the_errors_of_the_others_alone():
     np.testing.assert_allclose(found.errors.components.rate[::2], expected.errors.components.rate, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_float32_has_two_digits_of_the_errors_and_in_double_precision_nearly_all():
     expected = jaxem.standard_errors(POISSONS, london(), *DEATHS).errors.components.rate
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float32"), (london(), *DEATHS))
@@ -200,6 +203,7 @@ def test_float32_has_two_digits_of_the_errors_and_in_double_precision_nearly_all
     np.testing.assert_allclose(received, expected, rtol=1e-2)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("double", "power", "rtol"), [(True, 2, 1e-4), (False, 1, 0.05)])
 def test_calendar_years_are_collinear_with_one_and_have_their_errors_all_the_same(double, power, rtol):
     rng, years = np.random.default_rng(0), np.arange(1990.0, 2021)

@@ -56,7 +56,7 @@ def test_tolerance_minus_infinity_runs_all_steps():
     assert np.isfinite(fit.history).all()
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("tol", [0.0, 1e-8])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_float32_does_not_spin_on_rounding_noise(form, tol):
@@ -112,6 +112,7 @@ def test_equal_models_built_afresh_compile_once():
     assert families.gaussian() is families.gaussian("full")
 
 
+@pytest.mark.thorough
 def test_fit_works_inside_the_users_jit_and_vmap():
     model, params, x = faithful()
     expected = jaxem.fit(model, params, x, max_steps=50)
@@ -199,7 +200,7 @@ def test_weights_that_sum_to_one_in_few_digits_are_normalized_before_the_first_s
     assert again.history[0] <= again.log_likelihood
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-7)])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_data_far_from_the_origin_fit_as_centred_data_do(form, dtype, tolerance):
@@ -229,6 +230,7 @@ def test_float32_at_mean_over_sd_of_ten_thousand_is_finite_or_says_so(form):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit.params))
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_float32_clusters_a_thousand_sd_apart_keep_their_covariances(form):
     rng = np.random.default_rng(2)

@@ -87,6 +87,7 @@ def test_a_fit_ends_where_nothing_free_is_left_to_gain_and_thaw_puts_back_what_w
     np.testing.assert_array_equal(received, [MODEL.init(0, X).components.covariance])
 
 
+@pytest.mark.thorough
 def test_held_variances_on_which_a_component_would_collapse_are_no_collapse():
     x = np.concatenate([np.random.default_rng(0).normal(size=(30, 2)), np.full((5, 2), 9.0)])
     params = Mixture([0.8, 0.2], Gaussian(np.array([[0.0, 0.0], [8.0, 8.0]]), np.ones((2, 2))))

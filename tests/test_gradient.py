@@ -113,7 +113,7 @@ def test_an_enumerated_gaussian_mixture_is_the_closed_form_one():
     np.testing.assert_allclose(received.log_likelihood, expected.log_likelihood, atol=1e-7)
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("optimizer", [None, optax.adam(1e-2), optax.sgd(1e-4), optax.sgd(1e9)])
 def test_a_gradient_m_step_never_lowers_the_bound(optimizer):
     x, weights = jaxem.datasets.faithful(), jnp.ones(272)
@@ -175,6 +175,7 @@ def test_a_collapse_by_gradient_steps_is_reported():
     assert fit.status in (Status.DEGENERATE, Status.NONFINITE)
 
 
+@pytest.mark.thorough
 def test_data_may_be_a_list_of_arrays():
     def log_joint(mean, row, z):
         return -0.5 * ((row[0] - mean) ** 2 + (row[1] - mean) ** 2)
@@ -220,6 +221,7 @@ def test_own_models_are_cached_whatever_their_constraints_are_made_of():
     assert first.m_step is second.m_step
 
 
+@pytest.mark.thorough
 def test_own_models_take_random_starts_by_restarts():
     def init(key, data, weights=None):
         return {"theta": jax.random.uniform(key)}

@@ -164,6 +164,7 @@ def test_samples_move_as_the_transitions_say(earthquakes):
     np.testing.assert_allclose([np.asarray(data.values)[states == j].mean() for j in (0, 1)], [2, 7], atol=0.2)
 
 
+@pytest.mark.thorough
 def test_all_at_once_and_step_by_step_fit_the_same():
     data = short_sequences()
     fits = [jaxem.fit(jaxem.hmm(families.poisson(), 2, parallel=way), PARAMS, data, max_steps=10) for way in (False, True)]
@@ -239,6 +240,7 @@ def test_models_of_chains_are_cached_and_say_how_they_were_made(earthquakes):
     assert MODELS["chain of poisson"].build("float64")[0] is earthquakes
 
 
+@pytest.mark.thorough
 def test_standard_errors_are_those_of_differences_of_the_log_likelihood(earthquakes, table):
     """In five numbers: the share that begins in the first state, those that stay, and the rates."""
     data = jaxem.sequences(list(table("earthquakes")[:105, 1].reshape(15, 7)))

@@ -100,6 +100,7 @@ def test_reverse_mode_and_lanes_give_what_forward_mode_does():
     np.testing.assert_allclose(lanes, jnp.stack([gradient, gradient / 2]), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_collinear_years_move_a_slope_as_least_squares_says():
     years = np.arange(1990.0, 2021)
     rows, y = years[:, None] ** np.arange(3), np.sin(years)
@@ -114,6 +115,7 @@ def test_collinear_years_move_a_slope_as_least_squares_says():
     np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.thorough
 def test_a_fit_that_a_floor_holds_has_no_derivatives():
     model, start, _ = CASES["full, an entry of the data"]
     x = jnp.asarray(FEW).at[:6].set(jnp.array([9.0, 20.0]))

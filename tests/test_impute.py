@@ -165,6 +165,7 @@ def test_columns_with_totals_beside_those_with_holes_are_no_hindrance_to_draws()
     np.testing.assert_allclose(received["size"], [3, 2], atol=0.01)
 
 
+@pytest.mark.thorough
 def test_components_of_several_kinds_fill_holes_as_likely_as_they_are():
     kinds = families.union((families.gaussian(), 1), (families.student_t(dof=5.0), 1))
     model = jaxem.mixture(kinds, 2)

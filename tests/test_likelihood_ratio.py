@@ -35,6 +35,7 @@ def test_two_components_are_needed_where_there_are_two_and_not_where_counts_vary
     assert not_needed.p_value > 0.2
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_tested_is_refused():
     x = np.array([0.0, 1.0, 4.0, 5.0])
     held = ONE._replace(degenerate=lambda params, stats: params.rate[0] > 0)

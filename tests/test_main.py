@@ -152,6 +152,7 @@ def test_every_form_of_covariance_is_printed_and_saved_as_whole_matrices(covaria
     assert printed == [f"{matrix[0][0] ** 0.5:.4g}" for matrix in expected]
 
 
+@pytest.mark.thorough
 def test_the_precision_asked_for_is_that_of_the_fit_and_the_callers_is_left_as_it_was(write, tmp_path):
     out = tmp_path / "fit.npz"
     assert main([str(write(rows(20))), "--components", "1", "--restarts", "2", "--dtype", "float32", "--out", str(out)]) == 0
@@ -223,6 +224,7 @@ def test_counts_are_weighed_compared_with_labels_saved_and_predicted(write, tmp_
     assert answer.read_text().splitlines() == lines
 
 
+@pytest.mark.thorough
 def test_of_several_forms_bic_chooses_one(capsys):
     assert main(["--columns", "2", "--covariance", "all", "--components", "1-2", "--restarts", "2"]) == 0
     text = capsys.readouterr().out
@@ -233,6 +235,7 @@ def test_of_several_forms_bic_chooses_one(capsys):
     assert "BIC chooses E with 2 components." in text
 
 
+@pytest.mark.thorough
 def test_a_form_by_volume_and_axes_is_told_by_its_covariances(capsys):
     assert main(["--covariance", "EII", "--components", "1", "--restarts", "1"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -470,6 +473,7 @@ def test_a_plot_without_matplotlib_is_refused_before_the_fit(refused, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_no_rest(write, tmp_path, capsys, monkeypatch):
     def fail(file):
         raise OSError(28, "No space left on device")

@@ -55,7 +55,7 @@ def test_the_picture_that_readme_shows_is_that_of_the_notebook(path):
     assert cover_path(path).read_bytes() == cover(read(path))
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @each_notebook
 def test_a_notebook_run_again_prints_the_same_and_draws_as_many_pictures(path):
     kept, again = code_cells(read(path)), code_cells(execute(path))

@@ -35,6 +35,7 @@ def levels():
     return states + np.sqrt(2) * draws.normal(size=(12, 20))
 
 
+@pytest.mark.thorough
 def test_errors_of_a_local_level_are_those_of_the_dense_likelihood():
     walks = levels()
 
@@ -77,6 +78,7 @@ def test_the_influence_of_a_sequence_is_what_a_refit_with_a_little_less_of_it_mo
         np.testing.assert_allclose(found[row], (low - high) / 2e-3, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("kind", ["weighted", "multinomial"])
 def test_whole_sequences_are_resampled(kind, shocks):
     """The rate of one state is Σ w S / Σ w T, of variance Σ (S - rate T)² / (Σ T)² in both, to first order."""
@@ -96,6 +98,7 @@ def test_sequences_held_out_have_the_probability_that_the_others_give_them(shock
         np.testing.assert_allclose(received[i], poisson(rate).logpmf(row).sum(), rtol=1e-8)
 
 
+@pytest.mark.thorough
 def test_numbers_of_states_are_compared_and_each_is_as_high_as_published(table):
     """Zucchini, MacDonald & Langrock (2016), Table 6.1: stationary chains of 2 and 3 states have -342.3183 and -329.4603."""
     candidates = {str(k): jaxem.hmm(families.poisson(), k) for k in (1, 2, 3)}
@@ -140,12 +143,14 @@ def test_rates_that_are_held_stay_and_the_moves_take_their_own_steps(shocks):
     np.testing.assert_allclose(whole.transition, transition, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_each_of_many_data_sets_of_sequences_has_its_own_maximum(shocks):
     sets = jaxem.Sequences(jnp.asarray(shocks.reshape(3, 5, 7)), jnp.full((3, 5), 7))
     each = jaxem.fit_each(ALONE, 0, sets, num_restarts=2)
     np.testing.assert_allclose(each.best.params.components.rate[:, 0], shocks.reshape(3, 35).mean(1), rtol=1e-8)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("made", ["chain", "level"])
 def test_fits_to_sequences_come_back_from_a_file(made, tmp_path, shocks):
     data = jaxem.sequences(list(shocks[..., None]))
@@ -199,6 +204,7 @@ def test_holes_of_a_chain_are_filled_by_what_all_paths_say():
         np.testing.assert_allclose(row, np.where(np.isnan(WITH_HOLES), expected, WITH_HOLES), rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_holes_of_a_chain_drawn_together_move_together():
     """The product of what is drawn at two steps has the mean that the paths give it, not that of steps drawn apart."""
     paths, chance = paths_with_holes()

@@ -76,11 +76,13 @@ def modules_in(package):
     return [name for name in chosen if name.startswith(package) and not name.endswith("__main__")]
 
 
+MANY_EXAMPLES = ("jaxem", "jaxem.families", "jaxem.plots")
 PACKAGES = sorted({".".join(name.split(".")[:2]) for name in modules_in("jaxem.")} - {"jaxem.shell"})
 
 
-@pytest.mark.each_time(1)
-@pytest.mark.parametrize("package", ["jaxem", *PACKAGES])
+@pytest.mark.parametrize(
+    "package", [pytest.param(name, marks=[pytest.mark.thorough] * (name in MANY_EXAMPLES)) for name in ("jaxem", *PACKAGES)]
+)
 def test_all_examples_give_what_they_say_in_the_default_precision(package):
     """In a process of their own: these tests run in float64, and strict about ranks and dtypes."""
     modules = modules_in(package)

@@ -41,6 +41,7 @@ def test_replicates_are_refits_to_drawn_weights_with_components_in_the_fits_orde
     np.testing.assert_array_equal(again.replicates.components.rate, rates)
 
 
+@pytest.mark.thorough
 def test_refits_whose_components_have_changed_places_are_put_in_the_fits_order():
     """An M-step that swaps them each time climbs as well, and ends in either order."""
     x = np.random.default_rng(1).poisson([[2.0], [9.0]], (2, 60)).ravel()

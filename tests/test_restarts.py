@@ -17,6 +17,7 @@ def names(fits):
     return [Status(int(status)).name for status in fits.status]
 
 
+@pytest.mark.thorough
 def test_sixty_four_starts_find_the_rare_maximum_of_old_faithful(reference):
     expected = reference("restarts_faithful_VVV_3")["expected"]["loglik"]
     searches = [jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.faithful()) for seed in range(10)]
@@ -25,6 +26,7 @@ def test_sixty_four_starts_find_the_rare_maximum_of_old_faithful(reference):
     assert max(found) < expected + 1e-3
 
 
+@pytest.mark.thorough
 def test_on_iris_collapsed_starts_do_not_win():
     searches = [jaxem.fit_restarts(MODEL, jax.random.key(seed), jaxem.datasets.iris()) for seed in range(10)]
     assert all(search.best.status == Status.CONVERGED for search in searches)
@@ -59,6 +61,7 @@ def test_when_all_that_go_on_degenerate_the_next_go_on_as_well(num_continued):
     assert "DEGENERATE" in names(restarts.fits)
 
 
+@pytest.mark.thorough
 def test_nonfinite_starts_are_reported_and_do_not_win():
     x = jaxem.datasets.faithful()
 
@@ -112,6 +115,7 @@ def test_the_most_promising_go_on_and_the_others_end_where_their_short_runs_did(
             np.testing.assert_allclose(MODEL.e_step(params, x, jnp.ones(272))[1], short[start], rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_starts_and_ends_with_integer_weights_are_those_of_rows_repeated():
     x, weights = jaxem.datasets.faithful(), np.arange(272) % 3
     repeated = np.repeat(np.asarray(x), weights, axis=0)

@@ -84,6 +84,7 @@ def test_a_weight_is_so_many_rows_and_zero_none():
         )
 
 
+@pytest.mark.thorough
 def test_nan_is_missing_where_it_may_be_and_refused_elsewhere():
     holes = X.copy()
     holes[::5, 1] = np.nan

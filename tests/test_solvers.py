@@ -40,7 +40,7 @@ def test_anderson_reaches_the_london_times_maximum_in_at_most_60_evaluations():
 SOLVERS = {"em": jaxem.em, "squarem": jaxem.squarem, "anderson": jaxem.anderson}
 
 
-@pytest.mark.each_time(13)
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize(
     ("solver", "seed"), [("em", 0), *((solver, seed) for solver in ("squarem", "anderson") for seed in range(6))]
 )

@@ -70,6 +70,7 @@ def test_noise_is_of_the_scale_asked_for_in_unconstrained_space():
     np.testing.assert_allclose(logs.std(0), [0.1, 0.1], rtol=0.05)
 
 
+@pytest.mark.thorough
 def test_noise_of_scale_zero_is_the_params_every_time():
     starts = jaxem.jitter(MIXTURE, 0, PARAMS, 3, scale=0.0)
     for received, expected in zip(jax.tree.leaves(starts), jax.tree.leaves(PARAMS), strict=True):

@@ -50,7 +50,7 @@ def test_the_first_fifty_steps_on_old_faithful_are_those_of_scikit_learn(form, r
     assert received.num_evaluations == 51
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("num_components", [2, 3, 4])
 @pytest.mark.parametrize("form", FORMS)
 def test_weighted_trajectories_on_iris_are_those_of_a_plain_loop(form, num_components):
@@ -127,6 +127,7 @@ def test_integer_weights_are_rows_repeated(table):
     np.testing.assert_allclose(received.history, expected.history, rtol=1e-13)
 
 
+@pytest.mark.thorough
 def test_the_weighted_poisson_maximum_is_that_of_flexmix(reference):
     expected = reference("candy_poisson_3")
     counts, frequencies = jaxem.datasets.candy()

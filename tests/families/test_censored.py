@@ -123,6 +123,7 @@ def total(case, params, data):
     return sum(log_mass(distribution, *row) for row in zip(*data, strict=True))
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", ["weibull", "gaussian"])
 def test_a_fit_ends_where_the_fit_of_scipy_does_and_leaves_nothing_to_gain(name):
     case, data = CASES[name], partly_known(len(WEEKS))  # as many as elsewhere: these fits share their programs
@@ -159,6 +160,7 @@ def test_remissions_have_the_published_rate_and_weibull_parameters():
     np.testing.assert_allclose(1 / fit.params.shape, 0.739, atol=5e-4)
 
 
+@pytest.mark.thorough
 def test_two_components_are_recovered_from_a_study_that_ended_early_and_looked_now_and_then():
     rng, true = np.random.default_rng(3), families.LogNormal(np.array([0.0, 2.0]), np.array([0.3, 0.5]))
     labels = rng.integers(2, size=4000)

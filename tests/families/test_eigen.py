@@ -16,7 +16,7 @@ from jaxem.starts import from_responsibilities
 FORMS = ("EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_fit_to_iris_is_that_of_mclust(form, reference, table):
     expected = reference(f"mclust_iris_{form}_2")["expected"]

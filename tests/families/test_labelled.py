@@ -87,6 +87,7 @@ def test_the_semi_supervised_maximum_on_iris_is_that_of_mclust(reference, table)
     np.testing.assert_allclose(best.log_likelihood, recomputed, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_with_known_labels_for_some_rows_every_start_gives_each_cluster_its_own_name():
     rng = np.random.default_rng(0)
     truth = rng.integers(3, size=90)

@@ -87,6 +87,7 @@ def test_the_maximum_on_old_faithful_with_holes_is_that_of_direct_optimization(r
     np.testing.assert_allclose(jaxem.bic(model, fit, data), expected["bic"], atol=1e-4)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("form", ["full", "diag"])
 def test_a_start_from_known_labels_has_the_means_and_variances_of_what_was_observed(form):
     labels = (X[:, 0] > 1.5).astype(int)
@@ -118,6 +119,7 @@ def test_rows_in_tiles_of_one_pattern_are_as_each_by_itself():
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_under_jit_where_patterns_cannot_be_looked_at_a_fit_is_the_same():
     model, params = jaxem.mixture(families.gaussian(), 2), params_of("full")
     inside = jax.jit(lambda values: jaxem.fit(model, params, families.observed(values), max_steps=5).log_likelihood)

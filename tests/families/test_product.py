@@ -70,6 +70,7 @@ def test_an_em_step_is_that_of_a_plain_loop_over_rows():
         np.testing.assert_allclose(new.components["flags"].probs[k], share @ DATA["flags"], rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_restarts_find_the_clusters_that_were_drawn():
     search = jaxem.fit_restarts(MODEL, jax.random.key(0), DATA, num_restarts=16, num_continued=16)
     assert search.best.status == Status.CONVERGED

@@ -84,7 +84,7 @@ def reached(fit, name, reference):
     assert jaxem.num_free_parameters(model, fit.params) == expected["expected"]["n_params"]
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     "name", ["npreg_gauss_2", "npreg_poisson_2", "npreg_binomial_2", "mixtools_no_regmix_2", "mixtools_no_hme_2"]
 )
@@ -95,6 +95,7 @@ def test_half_of_64_starts_and_more_reach_the_maximum_of_flexmix_or_mixtools(nam
     assert jaxem.num_reached(search) >= 32
 
 
+@pytest.mark.thorough
 def test_two_responses_of_one_label_have_the_maximum_of_flexmix(reference):
     name = "npreg_gauss_poisson_2"
     model, data = (make() for make in REFERENCES[name])
@@ -233,6 +234,7 @@ def plain_newton(name, common, variance):
     return coefficients
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(("name", "common"), [("linear", (1,)), ("poisson", ()), ("binomial", (0, 2))])
 def test_an_m_step_is_newtons_method_to_its_end(name, common):
     family, data = family_and_data(name, common)
@@ -362,6 +364,7 @@ def separated(dtype):
     return x, np.where(group, 0, RNG.integers(0, 2, ROWS)).astype(dtype), group
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("name", "dtype"), [("binomial", "float64"), ("poisson", "float32")])
 def test_a_coefficient_on_its_way_to_infinity_ends_finite_and_degenerate(name, dtype):
     x, y, group = separated(dtype)

@@ -141,6 +141,7 @@ def test_what_lies_outside_the_domain_is_refused(name):
             CASES[name].family.prepare(np.array([[0.5, 0.5], [0.2, wrong]]), None)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("name", ["exponential", "gamma", "log-normal", "weibull", "beta"])
 def test_equal_rows_end_finite_and_held(name):
     family = CASES[name].family

@@ -57,6 +57,7 @@ def test_heavy_tails_in_many_columns_take_few_steps(reference):
     np.testing.assert_allclose(constant - fit.log_likelihood, expected["pxem_nll"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("one_for_all", [False, True])
 def test_degrees_of_freedom_are_the_likeliest_for_given_distances(one_for_all):
     distance = jnp.asarray(np.stack([RNG.standard_t(3, 60) ** 2, RNG.standard_t(9, 60) ** 2]))
@@ -90,6 +91,7 @@ def test_newton_steps_that_would_go_beyond_the_gaussian_case_end_at_the_likelies
     np.testing.assert_allclose(received, expected, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_rows_with_light_tails_end_in_the_gaussian_case():
     x = np.linspace(-1, 1, 60)
     model = jaxem.single(families.student_t())

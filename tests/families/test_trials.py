@@ -116,6 +116,7 @@ def test_numbers_of_categories_are_whole():
     assert families.categorical([2, 3]) is families.categorical((2, 3))
 
 
+@pytest.mark.thorough
 def test_trials_of_which_successes_or_their_number_are_missing_say_nothing():
     family, nan = families.binomial(), np.nan
     successes, trials = np.array([[1, nan], [3, 2], [2, 1]]), np.array([[4, 9], [4, 4], [nan, 4]])

@@ -44,6 +44,7 @@ def test_the_concentration_of_a_mean_length_is_found_from_nothing_to_a_billion(d
     np.testing.assert_allclose(received, expected, rtol=rtol)
 
 
+@pytest.mark.thorough
 def test_draws_of_scipy_lead_to_their_direction_and_concentration_and_so_do_our_own():
     mean, family = np.array([0.6, 0.0, 0.0, 0.8]), families.von_mises_fisher()
     model = jaxem.single(family)

@@ -89,6 +89,7 @@ def test_samples_are_like_the_data_with_zeros_in_place(data):
     assert (np.asarray(drawn.successes if isinstance(data, Trials) else drawn.y) > 0).all()
 
 
+@pytest.mark.thorough
 def test_what_was_observed_of_a_row_is_zero_or_not_whatever_stands_in_its_holes():
     x, seen = np.array([[0, 9], [0, 0], [9, 9], [3, 0]]), np.array([[1, 0], [1, 1], [0, 0], [1, 1]], bool)
     params = ZeroInflated(jnp.array([0.3]), Poisson(jnp.array([[2.0, 5.0]])))

@@ -73,6 +73,7 @@ def test_posterior_and_log_prob_are_bayes_rule_with_the_proportions_of_the_row()
     np.testing.assert_allclose(MODEL.log_prob(PARAMS, DATA).sum(), log_likelihood, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_restarts_find_proportions_that_differ_between_groups():
     search = jaxem.fit_restarts(MODEL, jax.random.key(0), DATA, num_restarts=8, num_continued=8)
     assert search.best.status == Status.CONVERGED
