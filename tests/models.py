@@ -736,7 +736,7 @@ VARIANTS = {  # of another row, in what is tested elsewhere as well: these are t
     *("labels, holes, prior, equal variances", "state space, diag, inputs, with holes", "VEV", "chain of student-t with holes"),
     *("diag, by products", "categorical, with holes", "poisson, with holes", "weibull, censored", "product", "grouped"),
     *("EEI", "EVI, with holes", "VEV, with holes", "tied, a prior", "VEI, a prior", "EVV, a prior", "student-t, tied scale"),
-    *("student-t, one dof", "poisson, a prior", "EEV"),
+    *("student-t, one dof", "poisson, a prior", "EEV", "EVE", "VEE", "student-t, free, with holes"),
 }
 
 

@@ -113,7 +113,7 @@ def test_an_enumerated_gaussian_mixture_is_the_closed_form_one():
     np.testing.assert_allclose(received.log_likelihood, expected.log_likelihood, atol=1e-7)
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", [None, optax.adam(1e-2), optax.sgd(1e-4), optax.sgd(1e9)])
 def test_a_gradient_m_step_never_lowers_the_bound(optimizer):
     x, weights = jaxem.datasets.faithful(), jnp.ones(272)

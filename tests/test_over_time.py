@@ -66,6 +66,7 @@ def test_errors_of_a_local_level_are_those_of_the_dense_likelihood():
     assert certificate.remaining < 1e-10
 
 
+@pytest.mark.thorough
 def test_the_influence_of_a_sequence_is_what_a_refit_with_a_little_less_of_it_moves(shocks):
     data = jaxem.sequences(list(shocks))
     start = jaxem.HMM(jnp.array([0.6, 0.4]), jnp.array([[0.9, 0.1], [0.1, 0.9]]), families.Poisson(jnp.array([15.5, 26.0])))
