@@ -15,6 +15,7 @@ import numpy as np
 
 import jaxem
 from jaxem.files import write_whole
+from jaxem.lowered import keep_in
 from jaxem.model import Model, require
 from jaxem.models.mixture import mixture
 from jaxem.shell import picture, prediction, saved
@@ -140,7 +141,7 @@ def _exit(code: int) -> None:
 
 def _keep_compiled() -> None:
     """Have JAX keep compiled programs for the next run, unless it has been told where, or the folder cannot be written."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or not jax.config.read("jax_enable_compilation_cache"):
         return
     try:
         folder = _cache_folder()
@@ -151,6 +152,7 @@ def _keep_compiled() -> None:
         warnings.filterwarnings("ignore", message=".*compilation cache.*")  # a full disk: then the next run compiles again
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        keep_in(folder)
 
 
 def _cache_folder() -> Path:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import lowered
 from jaxem.arrays import is_traced
 
 FEW_NUMBERS = 2**16  # in the data: more are products of matrices, which no way makes faster to compile
@@ -80,8 +81,17 @@ def compiled(
         leaves = jax.tree.leaves(given)
         numbers = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
         way = _way((work(*arguments) if work else _one_run(given)) * _steps_of_each(given), numbers)
-        if way and (is_traced(leaves) or is_traced(jnp.asarray(0.0))):
-            way = ()  # options are for the outermost program alone
-        return by(way)(*arguments)
+        keeps = lowered.are_kept()
+        if (way or keeps) and (is_traced(leaves) or is_traced(jnp.asarray(0.0))):
+            way, keeps = (), False  # options, and programs that are there already, are for the outermost alone
+        kept = _kept(arguments, given, way) if keeps else None
+        return kept(*given) if kept else by(way)(*arguments)
+
+    def _kept(arguments: tuple[Any, ...], given: tuple[Any, ...], way: Way) -> Callable[..., Any] | None:
+        def specialized(*free: Any) -> Any:
+            rest = iter(free)
+            return function(*(argument if place in static else next(rest) for place, argument in enumerate(arguments)))
+
+        return lowered.program_of(function, tuple(arguments[place] for place in static), given, specialized, dict(way) or None)
 
     return call

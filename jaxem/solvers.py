@@ -49,7 +49,7 @@ class Solver(NamedTuple):
     """A turn, the memory with which the first step begins, a function of what is mapped, and how many turns make a step.
 
     Memory passes from turn to turn and from step to step. Each turn pays an E-step and an M-step, which are written once for
-    all turns.
+    all turns. `parts` are the function that made a solver, and its arguments; by these it pickles.
 
     >>> import jaxem
     >>> jaxem.squarem().evaluations_per_step
@@ -59,6 +59,11 @@ class Solver(NamedTuple):
     turn: Turn
     init: Callable[[PyTree, Array], Any]
     evaluations_per_step: int
+    parts: tuple[Callable[..., "Solver"], tuple[Any, ...]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by `parts`, and what was made by hand field by field."""
+        return self.parts or (Solver, tuple(self))
 
 
 def _no_memory(params: PyTree, value: Array) -> tuple[()]:
@@ -79,7 +84,7 @@ def em() -> Solver:
     def turn(number: Array, mapped: Mapped, memory: Any, retract: Callable[[PyTree], PyTree]) -> Taken:
         return Taken(mapped.image, mapped.held, memory)
 
-    return Solver(turn, _no_memory, evaluations_per_step=1)
+    return Solver(turn, _no_memory, evaluations_per_step=1, parts=(em, ()))
 
 
 class _Kept(NamedTuple):
@@ -126,7 +131,7 @@ def squarem() -> Solver:
     def start(params: PyTree, value: Array) -> _Kept:
         return _Kept(params, value, jnp.asarray(False))
 
-    return Solver(turn, start, evaluations_per_step=3)
+    return Solver(turn, start, evaluations_per_step=3, parts=(squarem, ()))
 
 
 class _Window(NamedTuple):
@@ -194,7 +199,7 @@ def anderson(order: int = 10) -> Solver:
     def turn(number: Array, mapped: Mapped, window: _Window, retract: Callable[[PyTree], PyTree]) -> Taken:
         return lax.switch(number, [partial(extrapolate, retract), land], mapped, window)
 
-    return Solver(turn, start, evaluations_per_step=2)
+    return Solver(turn, start, evaluations_per_step=2, parts=(anderson, (order,)))
 
 
 def _told(mapped: Mapped, window: _Window) -> _Window:

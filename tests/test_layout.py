@@ -30,7 +30,7 @@ FLOORS = [
         "seeds",
         "datasets",
     },
-    {"arrays", "components", "files", "programs", "sequences", "solvers"},
+    {"arrays", "components", "files", "lowered", "programs", "sequences", "solvers"},
     {"families"},
     {
         "blocks",

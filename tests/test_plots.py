@@ -122,6 +122,14 @@ def test_contours_hold_their_shares_of_the_rows():
     np.testing.assert_array_equal(shades.levels[:-1], lines.levels)
 
 
+def test_contours_of_data_with_holes_hold_shares_of_the_rows_without():
+    whole = np.arange(60) % 4 > 0
+    holed = np.where((np.arange(2) == 1) & ~whole[:, None], np.nan, X)
+    received = drawn(plots.density(GAUSSIAN, FIT, families.observed(holed)), QuadContourSet)[1]
+    expected = drawn(plots.density(GAUSSIAN, FIT, X, weights=whole.astype(float)), QuadContourSet)[1]
+    np.testing.assert_allclose(received.levels, expected.levels, rtol=1e-10)
+
+
 def test_counts_are_drawn_at_whole_numbers_alone():
     x, weights = jaxem.datasets.london_times_deaths()
     model = jaxem.mixture(families.poisson(), 2)

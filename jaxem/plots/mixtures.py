@@ -77,7 +77,7 @@ def draw_plane(ax: Axes, scene: Scene, found: Ellipses | None, across: int, up: 
     panels.name_axes(ax, scene, across, up)
     surface = over(scene, across, up) if contoured else None
     if surface is not None:
-        panels.contours(ax, scene, surface)
+        panels.contours(ax, surface)
         return
     panels.points(ax, scene, scene.x[:, across], scene.x[:, up])
     if found is not None:
@@ -119,7 +119,7 @@ def density(model: Model, fit: Fit, data: PyTree, *, ax: Axes | None = None, col
             panels.histogram(axes, scene, 0, curve)
         else:
             panels.points(axes, scene, scene.x[:, 0], scene.x[:, 1])
-            panels.contours(axes, scene, surface)
+            panels.contours(axes, surface)
             panels.name_axes(axes, scene, 0, 1)
         add_legend(axes, outside=ax is None)
     return axes
@@ -127,7 +127,7 @@ def density(model: Model, fit: Fit, data: PyTree, *, ax: Axes | None = None, col
 
 def _why(scene: Scene) -> str:
     if not np.isfinite(scene.x).all():
-        return "rows have holes: see pairs, or the density of one column"
+        return "no row has all of them, or the model does not say what it is of these columns alone"
     return f"{scene.model!r} does not say what it is at any other values, or of these columns alone"
 
 

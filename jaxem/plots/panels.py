@@ -93,12 +93,12 @@ def draw_ellipses(ax: Axes, found: Ellipses, across: int, up: int) -> None:
     ax.plot([], [], "o", markersize=8, markerfacecolor="none", markeredgecolor=INK, label=label)
 
 
-def contours(ax: Axes, scene: Scene, found: Surface) -> None:
+def contours(ax: Axes, found: Surface) -> None:
     """Draw lines of equal density in two columns, which hold shares of the rows: of each, those where it is higher."""
     from matplotlib.colors import LinearSegmentedColormap
 
     order = np.argsort(found.at_rows)
-    below = np.cumsum(scene.weights[order]) / scene.weights.sum()
+    below = np.cumsum(found.weights[order]) / found.weights.sum()
     levels = np.unique([found.at_rows[order][np.searchsorted(below, 1 - share)] for share in INSIDE])
     shades = LinearSegmentedColormap.from_list("ink", SHADES)
     top = max(found.values.max(), levels[-1]) * 1.001

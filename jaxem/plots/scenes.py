@@ -72,12 +72,16 @@ class Density(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """p(x) over two columns: at places across (m,) and up (m,), values (m, m), the first index up; and at the rows, (n,)."""
+    """p(x) over two columns: at places across (m,) and up (m,), values (m, m), the first index up; and at rows without holes.
+
+    at_rows, weights  (n,) of those rows
+    """
 
     across: np.ndarray
     up: np.ndarray
     values: np.ndarray
     at_rows: np.ndarray
+    weights: np.ndarray
 
 
 class Ellipses(NamedTuple):
@@ -150,14 +154,16 @@ def along(scene: Scene, column: int, margin: float = MARGIN) -> Density | None:
 def over(scene: Scene, across: int, up: int) -> Surface | None:
     """Return the density over two columns of the scene; None where the model does not say what it is, or it is of counts."""
     density, rows = _density(scene, [across, up]), scene.x[:, [across, up]]
-    if density is None or not np.isfinite(rows).all():
+    whole = np.isfinite(rows).all(1)
+    if density is None or not whole.any():
         return None
+    rows = rows[whole]
     for (first, _), (second, is_discrete) in zip(*(_grids(x, ACROSS) for x in rows.T), strict=False):
         mesh = np.stack(np.meshgrid(first, second), 2)
         parts = None if is_discrete else density(mesh.reshape(-1, 2))
         at_rows = None if parts is None else density(rows)
         if parts is not None and at_rows is not None:
-            return Surface(first, second, parts.sum(1).reshape(mesh.shape[:2]), at_rows.sum(1))
+            return Surface(first, second, parts.sum(1).reshape(mesh.shape[:2]), at_rows.sum(1), scene.weights[whole])
     return None
 
 
