@@ -79,6 +79,16 @@ def test_blocks_of_time_change_nothing(size, few, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), received, expected)
 
 
+def test_one_sequence_in_parts_is_that_in_one_piece(monkeypatch):
+    """The last of six parts begins within the sequence, and needs what the five before it say."""
+    data = jaxem.sequences(counts(1, "float64")[:23, 0])
+    expected = jaxem.hmm(families.poisson(), 2).e_step(PARAMS, data, jnp.ones(1))
+    for name, value in {"MOST_BYTES": 64, "WIDEST": 1, "FEW": 1}.items():
+        monkeypatch.setattr(streams, name, value)
+    received = jaxem.hmm(families.poisson(), 2, initial_concentration=1.25).e_step(PARAMS, data, jnp.ones(1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), received, expected)
+
+
 def test_the_e_step_is_that_of_the_posterior_without_what_stands_beyond_lengths(earthquakes):
     data = short_sequences()
     beyond = np.arange(6)[None] >= np.asarray(data.lengths)[:, None]
@@ -86,10 +96,12 @@ def test_the_e_step_is_that_of_the_posterior_without_what_stands_beyond_lengths(
     q = earthquakes.posterior(PARAMS, other)
     assert (np.asarray(q.states)[beyond] == 0).all()
     np.testing.assert_allclose(q.states.sum(2), ~beyond, atol=1e-12)
-    stats, log_likelihood = earthquakes.e_step(PARAMS, other, jnp.ones(10))
-    np.testing.assert_allclose(stats.moves, q.transitions.sum(0), atol=1e-12)
-    np.testing.assert_allclose(stats.initial, q.states[:, 0].sum(0), atol=1e-12)
-    np.testing.assert_allclose(log_likelihood, earthquakes.log_prob(PARAMS, data).sum(), atol=1e-10)
+    weights = jnp.array([1.0, 0, 2, 1, 0.5, 0, 1, 1, 0, 3])
+    stats, log_likelihood = earthquakes.e_step(PARAMS, other, weights)
+    np.testing.assert_allclose(stats.moves, jnp.einsum("n,nij->ij", weights, q.transitions), atol=1e-12)
+    np.testing.assert_allclose(stats.initial, weights @ q.states[:, 0], atol=1e-12)
+    np.testing.assert_allclose(stats.states, weights @ q.states.sum(1), atol=1e-12)
+    np.testing.assert_allclose(log_likelihood, weights @ earthquakes.log_prob(PARAMS, data), atol=1e-10)
     assert earthquakes.size(earthquakes.prepare(data, None)).tolist() == data.lengths.tolist()
 
 
@@ -129,6 +141,9 @@ def test_concentrations_count_as_moves_seen_before():
     moved = np.asarray(stats.moves) + 4 * np.eye(2)
     np.testing.assert_allclose(received.initial, (np.asarray(stats.initial) + 2) / 14, atol=1e-12)
     np.testing.assert_allclose(received.transition, moved / moved.sum(1, keepdims=True), atol=1e-12)
+    held = model.m_step(poisson_params([1.0, 0.0], [[1.0, 0.0], [0.3, 0.7]], [2.0, 7.0]), stats)
+    np.testing.assert_allclose([held.initial, held.transition[0]], [[1, 0], [1, 0]], atol=1e-15)
+    assert held.transition[1].min() > 0
 
 
 def test_known_by_now_foretold_and_forecast_follow_from_a_plain_loop(earthquakes):
