@@ -1,8 +1,9 @@
 """How functions are compiled: for little work by short ways of the compiler, as compilation is nearly all that is waited for.
 
-Work is counted in rows, of sequences in steps of time, times runs. Measured on two cores, Gaussian mixtures in 1 to 64
-dimensions, seconds of a first call and of later ones: 64 starts on 272 rows 10.6 and .007 by the usual way, 6.4 and .009 by
-the short one, 3.4 and .016 by the shortest; a fit of 100 steps to 1 000 rows 3.5 and .007, 1.8 and .013, 1.8 and .027.
+Work is counted in rows, of sequences in steps of time, times runs. Measured on two cores, Gaussian mixtures, seconds of a
+first call and of later ones: 64 starts on 272 x 2 by the short way 5.1 and .14, by the shortest 3.5 and .25; 64 starts on
+500 x 16 by the usual way 9.6 and .44, by the short one 6.7 and .56, by the shortest 5.2 and 1.4; a fit of 100 steps to
+1 000 rows by the usual way 3.5 and .007, by the short one 1.8 and .013. Chains are loops, which the shortest way slows most.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from jaxem.arrays import is_traced
 
 FEW_NUMBERS = 2**16  # in the data: more are products of matrices, which no way makes faster to compile
 LITTLE_WORK = 2**16
-LEAST_WORK = 2**15
-RUN = 16  # work of a row in one run, which may take thousands of steps: the shortest way is for searches
+LEAST_WORK = 2**16  # in numbers of the data, not rows: less goes the shortest way, if it is a search and none of chains
+RUN = 16  # work of a row in one run, which may take thousands of steps
 SHORT_WAY = (("xla_cpu_use_fusion_emitters", False),)  # one module for all kernels in the place of one each
 SHORTEST_WAY = (*SHORT_WAY, ("xla_backend_optimization_level", 0))
 
@@ -38,11 +39,11 @@ def _is_known(way: Way) -> bool:
     return True
 
 
-def _way(work: int, numbers: int) -> Way:
+def _way(work: int, numbers: int, is_least: bool) -> Way:
     """Return the options for so much work on so many numbers, none for the usual way."""
     if work > LITTLE_WORK or numbers > FEW_NUMBERS:
         return ()
-    way = SHORTEST_WAY if work <= LEAST_WORK else SHORT_WAY
+    way = SHORTEST_WAY if is_least else SHORT_WAY
     return way if _is_known(way) else ()
 
 
@@ -55,9 +56,8 @@ def _steps_of_each(arguments: tuple[Any, ...]) -> int:
     return max((shape[axis] for axis, shape in each if len(shape) > axis), default=1)
 
 
-def _one_run(arguments: tuple[Any, ...]) -> int:
-    rows = [np.shape(leaf)[0] for leaf in jax.tree.leaves(arguments) if np.shape(leaf)]
-    return max(LEAST_WORK + 1, RUN * max(rows, default=1))
+def _num_rows(arguments: tuple[Any, ...]) -> int:
+    return max((np.shape(leaf)[0] for leaf in jax.tree.leaves(arguments) if np.shape(leaf)), default=1)
 
 
 def compiled(
@@ -79,8 +79,9 @@ def compiled(
     def call(*arguments: Any) -> Any:
         given = tuple(argument for place, argument in enumerate(arguments) if place not in static)
         leaves = jax.tree.leaves(given)
-        numbers = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
-        way = _way((work(*arguments) if work else _one_run(given)) * _steps_of_each(given), numbers)
+        numbers, rows, steps = sum(int(np.prod(np.shape(leaf))) for leaf in leaves), _num_rows(given), _steps_of_each(given)
+        much = work(*arguments) if work else RUN * rows
+        way = _way(much * steps, numbers, work is not None and steps == 1 and much * numbers < LEAST_WORK * rows)
         keeps = lowered.are_kept()
         if (way or keeps) and (is_traced(leaves) or is_traced(jnp.asarray(0.0))):
             way, keeps = (), False  # options, and programs that are there already, are for the outermost alone

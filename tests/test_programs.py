@@ -24,19 +24,21 @@ def ways_taken(monkeypatch):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="short ways are the CPU compiler's")
 @pytest.mark.parametrize(
-    ("work", "numbers", "way"),
+    ("work", "shape", "way"),
     [
-        (LEAST_WORK, FEW_NUMBERS, SHORTEST_WAY),
-        (LEAST_WORK + 1, 1, SHORT_WAY),
-        (LITTLE_WORK, FEW_NUMBERS, SHORT_WAY),
-        (LITTLE_WORK + 1, 1, ()),
-        (1, FEW_NUMBERS + 1, ()),
+        (LEAST_WORK - 1, (8,), SHORTEST_WAY),
+        (LEAST_WORK, (8,), SHORT_WAY),
+        (LEAST_WORK // 4 - 1, (8, 4), SHORTEST_WAY),
+        (LEAST_WORK // 4, (8, 4), SHORT_WAY),
+        (LITTLE_WORK, (8, 4), SHORT_WAY),
+        (LITTLE_WORK + 1, (1,), ()),
+        (1, (FEW_NUMBERS + 1, 1), ()),
     ],
 )
-def test_the_less_work_the_shorter_the_way(monkeypatch, work, numbers, way):
+def test_the_less_work_the_shorter_the_way(monkeypatch, work, shape, way):
     asked = ways_taken(monkeypatch)
-    received = compiled(lambda x: jnp.exp(x).sum(), work=lambda x: work)(np.ones(numbers))
-    np.testing.assert_allclose(received, numbers * np.e, rtol=1e-12)
+    received = compiled(lambda x: jnp.exp(x).sum(), work=lambda x: work)(np.ones(shape))
+    np.testing.assert_allclose(received, np.prod(shape) * np.e, rtol=1e-12)
     assert asked[-1] == (dict(way) or None)
 
 
@@ -50,7 +52,7 @@ def test_a_run_over_few_rows_takes_the_short_way_and_never_the_shortest(monkeypa
 def test_long_sequences_are_much_work(monkeypatch):
     asked = ways_taken(monkeypatch)
     total = compiled(lambda data: data.values.sum(), work=lambda data: 1)
-    for steps, way in ((100, SHORTEST_WAY), (LEAST_WORK + 1, SHORT_WAY), (LITTLE_WORK + 1, ())):
+    for steps, way in ((100, SHORT_WAY), (LITTLE_WORK - 1, SHORT_WAY), (LITTLE_WORK + 1, ())):
         assert total(jaxem.sequences(np.ones(steps, np.int32))) == steps
         assert asked[-1] == (dict(way) or None)
 
