@@ -10,11 +10,16 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from benchmarks import report
+from benchmarks.report import Row
 
 WORKS = {"one long": (1, 10_000, 4, 8, 0.0), "many short, holes": (200, 200, 3, 5, 0.2)}
 STEPS = {"dynamax": 20, "pykalman": 1, "statsmodels": 2}
@@ -67,34 +72,45 @@ def peer(python: str, name: str, values: np.ndarray, start: dict[str, np.ndarray
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def lines_of(work: str, python: str | None, peers: list[str], repeats: int) -> Iterator[str]:
+    """Give a line for each contender: milliseconds of a step, times ours, and how far log-likelihoods are apart."""
+    values, start = problem(*WORKS[work])
+    here = {dtype: ours(values, start, dtype, 20, repeats) for dtype in ("float64", "float32")}
+    for dtype, found in here.items():
+        yield f"{work}, jaxem {dtype}: {1e3 * found['seconds_per_step']:.2f} ms a step, first {found['first_call']:.1f} s"
+    expected, base = np.array(here["float64"]["log_likelihoods"]), here["float64"]["seconds_per_step"]
+    for name in peers if python else ():
+        if name == "dynamax" and np.isnan(values).any():
+            continue  # it takes no holes
+        for threads in (1, os.cpu_count() or 1) if name == "statsmodels" else (1,):
+            found = peer(python, name, values, start, threads)
+            if "failure" in found:
+                yield f"{work}, {name}: {found['failure']}"
+                continue
+            heights, step = np.array(found["log_likelihoods"]), found["seconds_per_step"]
+            apart = np.abs(heights / expected[: len(heights)] - 1).max()
+            yield f"{work}, {name}, threads {threads}: {1e3 * step:.1f} ms, {step / base:.1f}×, {apart:.1e} apart"
+
+
 def main() -> None:
-    """Print a line for each work and contender: seconds of a step, times ours, and how far log-likelihoods are apart."""
+    """Print the lines of each work, and write them to a JSON file beside the versions and the machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.state_space", description="State space models beside peers.")
     parser.add_argument("--peers", help="an interpreter that has dynamax, pykalman and statsmodels")
     parser.add_argument("--only", choices=[*WORKS], action="append")
     parser.add_argument("--against", choices=[*STEPS], action="append", help="peers, all by default")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     given = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    origin, rows = report.provenance(given.repeats, False), {}
+    path = given.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M}-state-space.json"
     for work in given.only or WORKS:
-        values, start = problem(*WORKS[work])
-        here = {dtype: ours(values, start, dtype, 20, given.repeats) for dtype in ("float64", "float32")}
-        for dtype, found in here.items():
-            print(f"{work}, jaxem {dtype}: {1e3 * found['seconds_per_step']:.2f} ms a step, first {found['first_call']:.1f} s")
-        expected, ms = np.array(here["float64"]["log_likelihoods"]), here["float64"]["seconds_per_step"]
-        for name in (given.against or STEPS) if given.peers else ():
-            if name == "dynamax" and np.isnan(values).any():
-                continue  # it takes no holes
-            for threads in (1, os.cpu_count() or 1) if name == "statsmodels" else (1,):
-                found = peer(given.peers, name, values, start, threads)
-                if "failure" in found:
-                    print(f"{work}, {name}: {found['failure']}")
-                    continue
-                heights, step = np.array(found["log_likelihoods"]), found["seconds_per_step"]
-                apart = np.abs(heights / expected[: len(heights)] - 1).max()
-                print(
-                    f"{work}, {name}, threads {threads}: {1e3 * step:.1f} ms, {step / ms:.1f}×, {apart:.1e} apart", flush=True
-                )
+        lines: list[str] = []
+        for line in lines_of(work, given.peers, given.against or [*STEPS], given.repeats):
+            print(line, flush=True)
+            lines.append(line)
+            report.write(path, origin, rows | {work: Row([], {"lines": lines})})
+        rows[work] = Row([], {"lines": lines})
 
 
 if __name__ == "__main__":
