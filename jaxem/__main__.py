@@ -141,7 +141,7 @@ def _exit(code: int) -> None:
 
 def _keep_compiled() -> None:
     """Have JAX keep compiled programs for the next run, unless it has been told where, or the folder cannot be written."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or not jax.config.read("jax_enable_compilation_cache"):
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or not jax.config.values["jax_enable_compilation_cache"]:
         return
     try:
         folder = _cache_folder()

@@ -12,6 +12,8 @@ from jaxem.chains import Chain, Smoothed, alone, finite, log_sum
 
 def smooth_at_once(chain: Chain, log_density: Array, length: Array) -> Smoothed:
     """Return what all steps of one sequence, padded, say of its states; as `smooth_alone` does, `leaving` being void."""
+    peak = finite(log_density.max(1))
+    log_density = log_density - peak[:, None]
     stream = alone(log_density, length)
     onward = jnp.broadcast_to(chain.log_transition, (*log_density.shape, log_density.shape[1])) + log_density[:, None]
     begun = jnp.broadcast_to((chain.log_initial[None] + log_density)[:, None], onward.shape)
@@ -27,7 +29,7 @@ def smooth_at_once(chain: Chain, log_density: Array, length: Array) -> Smoothed:
     return Smoothed(
         jnp.where(stream.there[:, None], jnp.exp(_shares(states + messages, (1,))), 0),
         moved if chain.log_transition.ndim == 3 else moved.sum(0),
-        jnp.where(stream.there, log_prob, 0),
+        jnp.where(stream.there, log_prob + peak, 0),
         jnp.zeros_like(chain.log_initial),
     )
 

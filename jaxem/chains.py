@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from jaxem.numerics import positive
 
-LEAST = {32: 1e-30, 64: 1e-280}  # transition, from which on what is too small for a float is so for its successors too
+LEAST = {32: 1e-15, 64: 1e-145}  # transition, whose square times what is too small for a float is still rounding
 
 
 class Stream(NamedTuple):
@@ -142,7 +142,8 @@ def _forward_in_shares(chain: Chain, stream: Stream, entering: Array) -> _Shares
     total = joint.sum(1)
     states = joint / positive(total)[:, None]
     lost = (joint < jnp.finfo(states.dtype).tiny) & (log_density > -jnp.inf) & stream.there[:, None]
-    mixing = transition.min() >= LEAST[jnp.finfo(states.dtype).bits]
+    least = LEAST[jnp.finfo(states.dtype).bits]
+    mixing = jnp.minimum(transition.min(), jnp.where(stream.there, total, 1).min()) >= least
     log_prob = jnp.where(stream.there, jnp.log(total) + peak, 0)
     return _Shares(states, density / positive(total)[:, None], log_prob, mixing | ~lost.any())
 

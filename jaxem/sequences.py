@@ -76,11 +76,13 @@ def sequences_from(frame: Any, by: str, columns: str | Sequence[str] | None = No
     if absent or not names:
         raise ValueError(f"frame has columns {named}, needs {by!r} and at least one more; it lacks {absent}.")
     parts = [get(name) for name in names]
+    ids = get(by)
+    if {len(part) for part in parts} != {len(ids)} or not len(ids):
+        raise ValueError(f"frame has columns of {len(ids)} and {[len(part) for part in parts]} rows, needs as many in each.")
     values = parts[0] if isinstance(columns, str) else np.stack(parts, 1)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"columns {list(names)} have dtype {values.dtype}, need numbers: turn them into numbers first.")
-    ids = get(by)
-    if any(each is None or each != each for each in ids.tolist()):
+    if any(each is None or (each != each) is not False for each in ids.tolist()):
         raise ValueError(f"by={by!r} has nulls, needs an id for each row: drop those rows.")
     seen: dict[Any, int] = {}
     row = np.array([seen.setdefault(each, len(seen)) for each in ids.tolist()], int)
@@ -119,7 +121,9 @@ def pair_of(like: Any) -> tuple[int, int] | None:
 
     Raises ValueError for numbers below one.
     """
-    if not (isinstance(like, (tuple, list)) and len(like) == 2 and all(hasattr(each, "__index__") for each in like)):
+    if not isinstance(like, (tuple, list)) or len(like) != 2:
+        return None
+    if not all(hasattr(each, "__index__") and np.ndim(each) == 0 for each in like):
         return None
     return at_least_one("like[0]", like[0]), at_least_one("like[1]", like[1])
 

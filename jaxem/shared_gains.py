@@ -14,7 +14,7 @@ from jax import Array, lax
 from jaxem.kalman import Dynamics, Gain, predict, update
 from jaxem.square_roots import inverse, log_size, square, times, transposed
 
-STILL = 8.0  # ulps of a standard deviation within which a covariance repeats itself
+STILL = 1.0  # ulps of a standard deviation within which a covariance repeats itself
 
 
 class Track(NamedTuple):

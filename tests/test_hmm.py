@@ -1,13 +1,19 @@
 """Hidden Markov models: published fits, sequences of many lengths, and what is said of states afterwards."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import MODELS, counts, in_time
+from scipy.special import logsumexp
+from scipy.stats import norm
 
 import jaxem
 from jaxem import families
+from jaxem.at_once import smooth_at_once
+from jaxem.chains import Chain, smooth_alone
 from jaxem.models import streams
 
 
@@ -286,3 +292,59 @@ def test_the_end_of_one_long_sequence_is_a_maximum_on_the_boundary(reference, ta
     start = poisson_params(*(case["init"][name] for name in ("initial", "transition", "rates")))
     found = jaxem.certify(earthquakes, jaxem.fit(earthquakes, start, data, tol=1e-13), data)
     assert found.kind == jaxem.Stationarity.BOUNDARY
+
+
+def log_prob_by_paths(initial, transition, log_density):
+    """Return log p(x) by the enumeration of all paths, in logarithms."""
+    with np.errstate(divide="ignore"):
+        first, moves = np.log(initial), np.log(transition)
+    steps = range(len(log_density))
+    ways = itertools.product(range(len(initial)), repeat=len(log_density))
+    each = [
+        first[z[0]] + sum(moves[i, j] for i, j in itertools.pairwise(z)) + sum(log_density[t][z[t]] for t in steps)
+        for z in ways
+    ]
+    return logsumexp(each)
+
+
+@pytest.mark.parametrize(("dtype", "far"), [("float64", 40.0), ("float32", 15.0)])
+def test_a_sequence_that_begins_where_no_state_may_is_possible_all_the_same(dtype, far):
+    """The first state is certain, as after a fit to one sequence, and what was seen first is far from it."""
+    params = jaxem.HMM([1.0, 0.0], [[0.9, 0.1], [0.2, 0.8]], families.Gaussian([[0.0], [far]], [[1.0], [1.0]]))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params, is_leaf=lambda node: isinstance(node, list))
+    model, x = jaxem.hmm(families.gaussian("diag"), 2), np.array([[far], [far], [far - 1]], dtype)
+    density = norm(np.array([0.0, far])).logpdf(x.astype(float))
+    expected = log_prob_by_paths([1.0, 0.0], [[0.9, 0.1], [0.2, 0.8]], density)
+    data = jaxem.sequences(x)
+    np.testing.assert_allclose(model.log_prob(params, data), [expected], rtol=1e-6 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(jaxem.predictive_log_prob(model, params, data).sum(), expected, rtol=1e-6)
+    np.testing.assert_allclose(model.posterior(params, data).states.sum(2), 1, atol=1e-6)
+
+
+def test_draws_take_the_lengths_of_sequences_as_they_are_given(earthquakes):
+    values, states = earthquakes.sample(0, PARAMS, jaxem.sequences([[0, 1, 9, 7], [0]]))
+    assert values.values.shape == states.shape == (2, 4) and values.lengths.tolist() == [4, 1]
+
+
+def test_covariates_of_the_first_step_are_not_looked_at():
+    model = jaxem.hmm(families.poisson(), 2, gate=families.softmax_regression())
+    rng = np.random.default_rng(0)
+    x, u = rng.poisson(4.0, (3, 6)), np.stack([np.ones((3, 6)), rng.normal(size=(3, 6))], 2)
+    params = PARAMS._replace(
+        transition=families.SoftmaxRegression(jnp.array([[[0.0, 0.3], [0.0, -1.0]], [[0.0, 1.0], [0.0, 0.5]]]))
+    )
+    missing = u.copy()
+    missing[:, 0] = np.nan
+    found = [jaxem.Sequences(families.Gated(each, x), np.full(3, 6)) for each in (u, missing)]
+    np.testing.assert_allclose(*(model.log_prob(params, data) for data in found), rtol=1e-12)
+    assert np.isfinite(jaxem.fit(model, params, found[1], max_steps=5).log_likelihood)
+
+
+def test_all_at_once_keeps_its_digits_where_densities_are_tiny():
+    shift = -1e5 + np.random.default_rng(0).normal(size=(500, 2))
+    chain = Chain(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([[0.9, 0.1], [0.2, 0.8]])))
+    expected = smooth_alone(chain, jnp.asarray(shift), jnp.asarray(500)).states
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (chain, jnp.asarray(shift)))
+    rounded = smooth_alone(chain, single[1].astype(float), jnp.asarray(500)).states
+    np.testing.assert_allclose(smooth_at_once(*single, jnp.asarray(500)).states, rounded, atol=1e-5)
+    assert np.abs(rounded - expected).max() < 0.01

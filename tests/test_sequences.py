@@ -79,3 +79,23 @@ def test_what_is_no_sequence_is_one_line_that_names_the_place(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ({"id": ["a", "b"], "x": [1.0, 2.0, 3.0]}, r"columns of 2 and \[3\] rows"),
+        ({"id": ["a", "b", "b"], "x": [1.0, 2.0]}, r"columns of 3 and \[2\] rows"),
+        ({"id": [], "x": []}, r"columns of 0 and \[0\] rows"),
+    ],
+)
+def test_tables_whose_columns_do_not_agree_are_refused(frame, said):
+    with pytest.raises(ValueError, match=said):
+        jaxem.sequences_from(frame, by="id")
+
+
+def test_absent_ids_of_pandas_are_nulls():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": pandas.array(["a", None], dtype="string"), "x": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="has nulls"):
+        jaxem.sequences_from(frame, by="id")

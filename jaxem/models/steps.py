@@ -70,13 +70,21 @@ def prepared_steps(family: Family, gate: Family | None, num_states: int, data: A
         return in_one_dtype(Steps(ready(family, filled, present), lengths))
     later = present.at[:, 0].set(False)
     moved = later if is_traced(later, weights) or bool(np.asarray(later).any()) else present
-    return in_one_dtype(Steps(Gated(ready(gate, filled.gate, moved), ready(family, filled.data, present)), lengths))
+    driven = map_rows(lambda leaf: _driving(leaf, moved), filled.gate)
+    return in_one_dtype(Steps(Gated(ready(gate, driven, moved), ready(family, filled.data, present)), lengths))
 
 
 @jax.jit
 def _filled(leaf: Array, present: Array) -> Array:
     """Return steps with the first of its sequence in the place of those that are not there, whatever stands there."""
     return jnp.where(present.reshape(*present.shape, *[1] * (leaf.ndim - 2)), leaf, leaf[:, :1])
+
+
+@jax.jit
+def _driving(leaf: Array, moved: Array) -> Array:
+    """Return covariates with those of the first step that is driven in the place of those that drive none."""
+    one = leaf.reshape(-1, *leaf.shape[2:])[jnp.argmax(moved.ravel())]
+    return jnp.where(moved.reshape(*moved.shape, *[1] * (leaf.ndim - 2)), leaf, one)
 
 
 def _check_enough(lengths: Array, weights: Array, num_states: int) -> None:

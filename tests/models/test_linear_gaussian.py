@@ -1,5 +1,7 @@
 """State space models beside published fits, plain loops, dense algebra, and what users may get wrong."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -234,3 +236,25 @@ def test_draws_are_as_many_as_asked_for_and_keep_lengths_holes_and_inputs(driven
         model.sample(0, params, (3, 4))
     with pytest.raises(ValueError, match=r"like must be a pair \(n, t\)"):
         plain.sample(0, params._replace(transition_input=None, emission_input=None), 3)
+
+
+@pytest.mark.parametrize("inputs", ["one that is zero from the second step on", "two that are the same"])
+def test_inputs_that_tell_nothing_keep_nothing_else_from_being_learnt(inputs):
+    """The M-step's slopes are zero in what can be learnt, as they are without those inputs."""
+    rng = np.random.default_rng(0)
+    y = np.cumsum(rng.normal(size=(6, 40, 1)), 1) + rng.normal(size=(6, 40, 1))
+    u = (np.arange(40) == 0).astype(float)[None, :, None] * np.ones((6, 1, 1))
+    u = u if "zero" in inputs else np.repeat(rng.normal(size=(6, 40, 1)), 2, 2)
+    model, q, one = jaxem.linear_gaussian(1, 1, inputs=u.shape[2]), u.shape[2], np.ones((1, 1))
+    params = jaxem.LinearGaussian(np.zeros(1), one, 0.5 * one, one, one, one, np.zeros((1, q)), np.zeros((1, q)))
+    data, weights = jaxem.Sequences(families.Gated(u, y), np.full(6, 40)), jnp.ones(6)
+    stats, _ = model.e_step(params, data, weights)
+    new = model.m_step(params, stats)
+    slopes = jax.grad(lambda p: model.expected_log_joint(p, stats))(new)
+    for name in ("transition", "emission", "transition_input", "emission_input"):
+        np.testing.assert_allclose(getattr(slopes, name), 0, atol=1e-7, err_msg=name)
+    assert abs(float(new.transition[0, 0]) - 0.5) > 0.01
+    fit = jaxem.fit(model, params, data, max_steps=50)
+    alone = params._replace(transition_input=None, emission_input=None)
+    without = jaxem.fit(jaxem.linear_gaussian(1, 1), alone, jaxem.Sequences(y, np.full(6, 40)), max_steps=50)
+    assert fit.log_likelihood >= without.log_likelihood - 1e-6

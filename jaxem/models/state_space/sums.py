@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array
 
 from jaxem.families.gaussian.floor import DROWNED, hold_matrices
-from jaxem.matrices import cholesky, diagonal, log_det_and_trace
+from jaxem.families.newton import RIDGE
+from jaxem.matrices import cholesky, diagonal, diagonal_matrix, log_det_and_trace
 from jaxem.numerics import LOG_2PI, positive, symmetric
 
 
@@ -65,7 +66,10 @@ def expected_log_prob(sums: LineSums, coefficients: Array, covariance: Array) ->
 
 
 def coefficients(sums: LineSums, old: Array, held: np.ndarray) -> Array:
-    """Return the W that is best given its columns (p,) that are `held`, which stay as they are in `old`."""
+    """Return the W that is best given its columns (p,) that are `held`, which stay as they are in `old`.
+
+    Of inputs that are the same, each takes a part; what nothing is known of stays as it was.
+    """
     about, free = _about(sums, old), np.flatnonzero(~held)
     if not free.size:
         return old
@@ -73,14 +77,14 @@ def coefficients(sums: LineSums, old: Array, held: np.ndarray) -> Array:
     right = (sums.cross - _grams(sums, given))[:, free]
     gram = sums.gram[..., free, :][..., free]
     scale = jnp.sqrt(positive(diagonal(gram)))
-    inverse = cholesky(gram / (scale[..., :, None] * scale[..., None, :]))[1]
+    ridge = jnp.where(diagonal(gram) > 0, RIDGE * float(jnp.finfo(gram.dtype).eps), 1).astype(gram.dtype)
+    inverse = cholesky(gram / (scale[..., :, None] * scale[..., None, :]) + diagonal_matrix(ridge))[1]
     right = right / jnp.broadcast_to(scale, right.shape)
     if gram.ndim == 3:
         moved = (inverse.mT @ (inverse @ right[..., None]))[..., 0]
     else:
         moved = right @ inverse.T @ inverse
     moved = moved / jnp.broadcast_to(scale, moved.shape)
-    moved = jnp.where(jnp.isfinite(moved).all(), moved, 0)  # of inputs that are the same, nothing is learnt
     return jnp.where(jnp.asarray(held)[None], old, about.at[:, free].add(moved))
 
 
