@@ -144,7 +144,8 @@ def select(
     The best is the best of those that CONVERGED, else of those that are unfinished (MAX_STEPS, STALLED). A candidate that
     is DEGENERATE, NONFINITE or FAILED, as its fit or criterion raised ValueError, stays in the table and never wins.
     `key`, `solver`, `tol` and `max_steps` are those of `fit_restarts`; `on_progress` is told how many candidates are done,
-    and `progress` shows it on stderr.
+    and `progress` shows it on stderr. A best that is a saddle is left by candidates given as models, as `fit_restarts` does;
+    of `mixtures` it is not looked for: `escape` leaves it.
 
     Raises ValueError for another criterion, for what are no candidates, as `fit_restarts` does, where all candidates fail,
     and under a trace.

@@ -15,7 +15,7 @@ from jaxem.constraints import Constraint, broadcast, positive_definite, unit_pro
 from jaxem.criteria import bic, entropy, icl, num_free_parameters, num_observations
 from jaxem.fitting import Fit, check_fit
 from jaxem.frames import column_names
-from jaxem.matching import has_shares
+from jaxem.matching import has_shares, kinds_of
 from jaxem.model import Model, PyTree
 from jaxem.stopping import Status
 
@@ -47,6 +47,8 @@ def summary(model: Model, fit: Fit, data: PyTree, errors: Any = None, weights: A
     """
     names, (data, weights) = column_names(data), check_data(model, data, weights)
     params, spread = as_params(check_fit(fit).params), _errors_like(errors, fit.params)
+    if fit.status == Status.NONFINITE:
+        return _ending(model, fit)
     lines = [_ending(model, fit), _standing(model, fit, data, weights)]
     lines += [_heights(model, fit, data, weights), _criteria(model, fit, data, weights), ""]
     by_component, common = _rows(model, params, spread, names)
@@ -100,7 +102,8 @@ def _rows(
     by_component: list[list[str]] = []
     common: list[list[str]] = []
     spreads = jax.tree.leaves(params if errors is None else errors)
-    domains = broadcast(model.constraints, params)
+    domains, kinds = broadcast(model.constraints, params), kinds_of(model, params) or []
+    first = {f".components[{i}]": int(kind[0]) for i, kind in enumerate(kinds) if i}
     for (path, leaf), spread, domain in zip(jax.tree.leaves_with_path(params), spreads, domains, strict=True):
         cells = _cells(np.asarray(leaf), None if errors is None else np.asarray(spread))
         one = len(domain.component_axes) == 1 and leaf.ndim > 0
@@ -108,7 +111,8 @@ def _rows(
             axes = _axes_of_columns(domain, leaf.shape, names or ())
             rest = [axis for axis in range(leaf.ndim) if not one or axis not in domain.component_axes]
             told = (names[i] if names and axis in axes else i for axis, i in zip(rest, place, strict=True))
-            (by_component if one else common).append([name_of(path, tuple(told)), *row])
+            before = [""] * first.get(jax.tree_util.keystr(path[:2]), 0) if one else []  # components of other kinds
+            (by_component if one else common).append([name_of(path, tuple(told)), *before, *row])
     return by_component, common
 
 

@@ -279,6 +279,7 @@ def test_a_file_that_is_no_saved_fit_or_was_changed_is_refused(write, tmp_path, 
     np.savez(path, mean=np.ones(2))
     assert "is no file that --out of this command wrote" in refused("--model", path, "--predict", IRIS)
     assert "is no file that --out of this command wrote" in refused("--model", write("a,b\n1,2\n"), "--predict", IRIS)
+    assert "would have no line in the answer" in refused("--model", path, "--predict", IRIS, "--missing", "drop")
 
 
 def test_the_adjusted_rand_index_is_that_of_pairs_counted_one_by_one():
@@ -290,6 +291,8 @@ def test_the_adjusted_rand_index_is_that_of_pairs_counted_one_by_one():
     expected = alike * together / len(pairs)
     np.testing.assert_allclose(received.adjusted_rand, (both - expected) / ((alike + together) / 2 - expected))
     assert (received.labels, received.unlabelled) == (["a", "b", "c"], 1)
+    assert compare(labels, components, 2, np.full(10, 0.1)).adjusted_rand == received.adjusted_rand
+    assert np.isnan(compare(np.array(["?", "a"]), np.array([0, 1]), 2, None).adjusted_rand)
     np.testing.assert_array_equal(received.counts, [[3, 1], [1, 2], [0, 2]])
 
 
@@ -453,10 +456,20 @@ def test_a_bad_argument_is_one_line_on_stderr_and_exit_code_2(arguments, said, r
 
 
 @pytest.mark.parametrize(
-    "weight, said", [("-1", "line 3, column 'w': a weight must be at least 0, got -1"), ("0", "1 rows of weight above 0")]
+    "weight, said",
+    [
+        ("-1", "line 3, column 'w': a weight must be at least 0, got -1"),
+        ("0", "1 rows of weight above 0"),
+        ("NA", "line 3, column 'w': the weight is missing ('NA'): fill it in; 0 leaves a row out."),
+    ],
 )
 def test_weights_that_cannot_be_are_told(weight, said, write, refused):
     assert said in refused(write(f"a,w\n1,1\n2,{weight}\n3,0\n"), "--components", "2", "--weights", "w")
+
+
+def test_numbers_of_rows_are_no_column_of_data(write, refused):
+    rows = "".join(f"{i},{i % 7},{i % 3}\n" for i in range(1, 9))
+    assert "holds the numbers of rows: data begin with column 2" in refused(write(f",a,b\n{rows}"), "--columns", "1-2")
 
 
 def test_names_that_repeat_must_be_chosen_by_number(write, refused):

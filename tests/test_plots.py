@@ -323,3 +323,7 @@ def test_a_forecast_of_a_random_walk_that_is_seen_exactly_widens_by_its_steps():
     band = drawn(ax, PolyCollection)[0].get_paths()[0].vertices
     received = [np.ptp([y for place, y in band if place == 3 + h]) / 2 for h in range(3)]
     np.testing.assert_allclose(received, stats.norm.ppf(0.975) * np.sqrt([4.0, 8.0, 12.0]), rtol=1e-6)
+
+
+def test_a_choice_of_which_no_candidate_has_a_criterion_is_drawn_empty():
+    assert plots.selection(selection(A=[np.nan, np.nan])._replace(best=None)).get_xlabel()

@@ -55,3 +55,23 @@ def test_what_all_components_have_in_common_stands_below():
     lines = jaxem.summary(model, jaxem.fit(model, model.init(0, x), x), x).splitlines()
     assert [line.split()[0] for line in lines[5:9]] == ["parameter", "weights", "components.mean[0]", "components.mean[1]"]
     assert [line.split()[:2] for line in lines[10:12]] == [["of", "all"], ["components.covariance[0,", "0]"]]
+
+
+def test_parameters_of_components_of_several_kinds_stand_under_their_own_numbers():
+    model = jaxem.mixture(families.union((families.exponential(), 1), (families.gamma(), 2)), 3)
+    x = np.random.default_rng(0).gamma(3.0, 1.0, 60)
+    start = jaxem.Mixture([0.4, 0.3, 0.3], (families.Exponential([1.0]), families.Gamma([3.0, 9.0], [1.0, 2.0])))
+    lines = jaxem.summary(model, jaxem.fit(model, start, x, max_steps=1), x).splitlines()
+    columns = {line.split()[0]: line for line in lines if line.startswith(("parameter", "components", "weights"))}
+    second = columns["parameter"].index("2")
+    for name, line in columns.items():
+        if name.startswith("components.1"):
+            assert not line[len(name) : columns["parameter"].index("1") + 1].strip(), line
+    assert any(name.startswith("components.1") for name in columns) and second > 0
+
+
+def test_a_fit_that_is_not_finite_is_summed_up_in_its_status():
+    model = jaxem.mixture(families.poisson(), 2)
+    fit = jaxem.fit(model, jaxem.Mixture([0.5, 0.5], families.Poisson([1.0, 3.0])), [1.0, 2.0, 5.0])
+    text = jaxem.summary(model, fit._replace(status=np.int32(jaxem.Status.NONFINITE)), [1.0, 2.0, 5.0])
+    assert "NONFINITE" in text and len(text.splitlines()) == 1

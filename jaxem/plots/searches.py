@@ -149,6 +149,8 @@ def _ring(axes: Axes, found: Selection, criterion: str, names: list[str], by_num
 def _reach(values: list[float], sign: int) -> tuple[float, float]:
     """Return limits of an axis that show the best, and three times as far as half of the candidates reach."""
     costs = np.sort([sign * value for value in values if math.isfinite(value)])
+    if not costs.size:
+        return 0.0, 1.0
     best, middle, worst = costs[0], costs[len(costs) // 2], costs[-1]
     far = min(worst, best + 3 * (middle - best)) if middle > best else worst
     margin = 0.06 * (far - best or 1.0)

@@ -30,6 +30,8 @@ def prepare(args: argparse.Namespace) -> Question:
     if given:
         name = "DATA.csv" if given[0] == "data" else f"--{given[0]}"
         raise ValueError(f"{name} is of a fit: leave it out beside --predict, which names the file of new rows.")
+    if args.missing == "drop":
+        raise ValueError("--missing drop: rows left out would have no line in the answer: --missing fit tells of them as well.")
     if args.out:
         check_target("--out", args.out, (".csv",))
     known = read(args.model)

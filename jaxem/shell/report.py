@@ -129,7 +129,9 @@ def labels_report(comparison: Comparison) -> str:
     body = [(label, *(f"{count:g}" for count in row)) for label, row in zip(comparison.labels, comparison.counts, strict=True)]
     unknown = comparison.unlabelled
     left_out = [f"{unknown} row{'s'[: unknown != 1]} without a label: not counted."] if unknown else []
-    agreement = f"adjusted Rand index {comparison.adjusted_rand:.4f} (1: the same groups; 0: as by chance)"
+    index = comparison.adjusted_rand
+    agreement = f"adjusted Rand index {index:.4f} (1: the same groups; 0: as by chance)"
+    agreement = "no two rows with labels: nothing to compare" if math.isnan(index) else agreement
     return "\n".join([*_aligned([("component", *map(str, components)), *body], left=(0,)), *left_out, agreement])
 
 

@@ -118,7 +118,12 @@ def _counts_rows(column: Sequence[str]) -> bool:
 def _chosen(file: _File, columns: str | None, wanted: Sequence[str], apart: Sequence[int]) -> tuple[list[int], list[str]]:
     """Return the places of the columns to take, and what is said of those that were left out."""
     if columns is not None:
-        return find_columns("--columns", columns, file.names, file.path), []
+        places = find_columns("--columns", columns, file.names, file.path)
+        if len(places) > 1 and file.names[places[0]] == ROWS:
+            raise ValueError(
+                f"--columns {columns}: column 1 of {file.path} holds the numbers of rows: data begin with column 2."
+            )
+        return places, []
     if not wanted:
         return _numeric(file, apart)
     missing = [name for name in wanted if name not in file.names]
@@ -202,6 +207,10 @@ def _number(place: str, cell: str, missing: str) -> float:
 
 
 def _weights(file: _File, place: int) -> np.ndarray:
+    for line, cell in zip(file.lines, file.columns[place], strict=True):
+        if is_missing(cell):
+            at = f"{file.path}, line {line}, column {file.names[place]!r}"
+            raise ValueError(f"{at}: the weight is missing ({cell!r}): fill it in; 0 leaves a row out.")
     weights = _numbers(file, place)
     if weights.min() < 0:
         line, name = file.lines[int(weights.argmin())], file.names[place]
