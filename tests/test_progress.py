@@ -10,6 +10,7 @@ import pytest
 
 import jaxem
 from jaxem import families
+from jaxem.progress import advance, progress_of
 
 X = np.random.default_rng(0).poisson([2.0, 9.0] * 20)
 MODEL = jaxem.mixture(families.poisson(), 2)
@@ -42,6 +43,14 @@ def test_without_tqdm_it_is_a_line(monkeypatch, capsys):
     jaxem.fit_restarts(MODEL, 0, X, **SEARCH, progress=True)
     captured = capsys.readouterr()
     assert captured.err.split("\r")[-1] == "runs: 6 of 6\n" and captured.out == ""
+
+
+@pytest.mark.parametrize(("told", "counts"), [([3, 4], [3, 2, "closed"]), ([3], [3, 2, "closed"]), ([], [5, "closed"])])
+def test_a_bar_ends_at_its_total_whatever_it_was_told(told, counts, bars):
+    with progress_of("runs", 5, True):
+        for count in told:
+            advance(count)
+    assert bars == [("runs", 5, counts)]
 
 
 def test_it_is_off_inside_jit_and_unasked(bars, capsys):
