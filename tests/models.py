@@ -737,6 +737,22 @@ VARIANTS = {  # of another row, in what is tested elsewhere as well: these are t
     *("diag, by products", "categorical, with holes", "poisson, with holes", "weibull, censored", "product", "grouped"),
     *("EEI", "EVI, with holes", "VEV, with holes", "tied, a prior", "VEI, a prior", "EVV, a prior", "student-t, tied scale"),
     *("student-t, one dof", "poisson, a prior", "EEV", "EVE", "VEE", "student-t, free, with holes"),
+    *(
+        "regressions, some coefficients in common",
+        "chain of a product with holes, some labels known",
+        "beta",
+        "student-t, free",
+    ),
+    *(
+        "diag, with holes",
+        "chunked",
+        "experts",
+        "multinomial",
+        "negative binomial regression",
+        "any prior",
+        "weibull",
+        "binomial",
+    ),
 }
 
 

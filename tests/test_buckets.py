@@ -44,7 +44,7 @@ CASES = {
 }
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_padding_changes_nothing_beyond_rounding(name):
     family, draw = CASES[name]

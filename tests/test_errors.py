@@ -62,6 +62,7 @@ def test_london_times_errors_are_those_of_a_plain_program_by_every_method():
     np.testing.assert_allclose(received, [0.194684, 0.350030, 0.250478], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_louis_and_oakes_give_the_observed_information_and_rows_are_one_block_or_many():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(700, 2)) + 3 * (np.arange(700)[:, None] % 2))
     model = jaxem.mixture(families.gaussian("diag"), 2)
@@ -75,6 +76,7 @@ def test_louis_and_oakes_give_the_observed_information_and_rows_are_one_block_or
     assert np.abs((blocks - expected) / scale).max() < 1e-10
 
 
+@pytest.mark.thorough
 def test_a_rate_of_many_rows_has_the_error_in_closed_form():
     x = np.random.default_rng(0).poisson(3.0, 70_000)
     model = jaxem.single(families.poisson())
@@ -89,6 +91,7 @@ def ratios(errors, params):
     return np.ravel(errors / params / 2)
 
 
+@pytest.mark.thorough
 def test_regressions_have_the_errors_of_flexmix_data(reference):
     rows = jaxem.datasets.npreg()
     x, y = np.asarray(rows["x"], float), np.asarray(rows["yn"], float)

@@ -56,7 +56,7 @@ def test_tolerance_minus_infinity_runs_all_steps():
     assert np.isfinite(fit.history).all()
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("tol", [0.0, 1e-8])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_float32_does_not_spin_on_rounding_noise(form, tol):
@@ -200,7 +200,7 @@ def test_weights_that_sum_to_one_in_few_digits_are_normalized_before_the_first_s
     assert again.history[0] <= again.log_likelihood
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-7)])
 @pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical"])
 def test_data_far_from_the_origin_fit_as_centred_data_do(form, dtype, tolerance):

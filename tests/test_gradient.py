@@ -71,6 +71,7 @@ def test_genetic_linkage_takes_the_steps_of_dempster_laird_and_rubin(reference):
     np.testing.assert_allclose(received, expected, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_blood_groups_reach_the_published_frequencies(reference):
     expected = reference("abo_clarke")["expected"]
     counts = jnp.asarray([186.0, 38.0, 13.0, 284.0])
@@ -166,6 +167,7 @@ def test_a_maximum_on_the_boundary_of_the_domain_is_no_stall():
     assert -1e-6 < fit.log_likelihood <= 0
 
 
+@pytest.mark.thorough
 def test_a_collapse_by_gradient_steps_is_reported():
     rng = np.random.default_rng(0)
     x = jnp.asarray(np.concatenate([rng.normal(size=(60, 2)), np.full((5, 2), 9.0)]))

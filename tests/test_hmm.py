@@ -40,6 +40,7 @@ def test_earthquakes_end_where_others_do_along_the_same_way(reference, table, ea
     np.testing.assert_allclose(states[0, -1], expected["posterior_last"], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_waiting_times_at_old_faithful_end_where_others_do_along_the_same_way(reference):
     case, data = reference("gaussian_hmm_faithful_waiting_k2"), jaxem.sequences(jaxem.datasets.faithful()[:, 1:])
     given = {name: jnp.array(value) for name, value in case["init"].items()}
@@ -307,6 +308,7 @@ def log_prob_by_paths(initial, transition, log_density):
     return logsumexp(each)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("dtype", "far"), [("float64", 40.0), ("float32", 15.0)])
 def test_a_sequence_that_begins_where_no_state_may_is_possible_all_the_same(dtype, far):
     """The first state is certain, as after a fit to one sequence, and what was seen first is far from it."""

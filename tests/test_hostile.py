@@ -7,7 +7,7 @@ from benchmarks.hostile import cases, search, untrue
 SOME = cases(seeds=1)[::4]
 
 
-@pytest.mark.each_time(5)
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("case", SOME, ids=lambda case: f"{case.family}, {case.dtype}, {case.name}")
 def test_every_end_is_true_and_its_log_likelihood_that_of_its_params_in_plain_numpy(case):
     assert untrue(case, search(case).fits) == []

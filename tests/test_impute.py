@@ -34,6 +34,7 @@ def test_holes_are_filled_by_their_conditional_means_and_nothing_else_is_touched
         np.testing.assert_allclose(received[n][holes], expected, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_draws_have_the_moments_of_the_conditional_distribution():
     many = families.observed(np.repeat(ROWS, 4000, 0))
     drawn = np.asarray(jaxem.impute(MODEL, PARAMS, many, key=0)).reshape(5, 4000, 3)
@@ -62,6 +63,7 @@ def test_draws_of_student_t_components_spread_as_the_distance_of_what_was_observ
     np.testing.assert_allclose(drawn.var(), variance, rtol=0.08)
 
 
+@pytest.mark.thorough
 def test_counts_are_filled_by_expected_counts_or_by_counts():
     model = jaxem.mixture(families.poisson(), 2)
     params = jaxem.Mixture([0.5, 0.5], families.Poisson([[1.0, 2.0], [9.0, 20.0]]))

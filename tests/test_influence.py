@@ -53,6 +53,7 @@ def test_folds_are_of_about_equal_size_and_each_is_searched_anew():
     assert 1 < len(levels) <= 4
 
 
+@pytest.mark.thorough
 def test_folds_whose_best_fit_has_collapsed_foretell_nothing():
     x = np.repeat([0.0, 5.0], 6)[:, None]
     assert np.isnan(jaxem.cross_validate(jaxem.mixture(families.gaussian(), 2), 0, x, num_folds=3, num_restarts=2)).all()

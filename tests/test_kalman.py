@@ -53,6 +53,7 @@ def all_problems():
     return [problem(seed) for seed in range(PROBLEMS)]
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("way", [kalman, kalman_in_parallel])
 def test_moments_and_densities_are_those_of_the_joint_distribution(way, all_problems):
     @jax.jit

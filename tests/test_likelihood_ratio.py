@@ -11,6 +11,7 @@ from jaxem import families
 ONE, TWO = jaxem.single(families.poisson()), jaxem.mixture(families.poisson(), 2)
 
 
+@pytest.mark.thorough
 def test_replicates_of_a_regular_test_follow_chi_squared():
     """Equal variances in two columns against any: one degree of freedom, so a mean of 1 ± 0.14 over 99 data sets."""
     x = np.random.default_rng(0).normal(size=(200, 2))

@@ -316,6 +316,7 @@ def test_a_component_on_hardly_more_rows_than_it_has_parameters_is_named(covaria
     assert (said in text) == ("Few rows" in text) == (3 * own > 8)
 
 
+@pytest.mark.thorough
 def test_columns_that_lie_on_a_line_are_reported_as_degenerate(write, capsys):
     path = write("a,b\n" + "\n".join(f"{i},{2 * i}" for i in range(30)))
     assert main([str(path), "--components", "2", "--restarts", "4"]) == 0

@@ -363,7 +363,7 @@ def test_prepared_data_are_prepared(name, weights):
     jax.tree.map(np.testing.assert_array_equal, twice, once)
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_model_functions_take_prepared_data_as_they_take_raw_ones(name):
     family, data = FAMILIES[name]

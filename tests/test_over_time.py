@@ -79,7 +79,7 @@ def test_the_influence_of_a_sequence_is_what_a_refit_with_a_little_less_of_it_mo
         np.testing.assert_allclose(found[row], (low - high) / 2e-3, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["weighted", "multinomial"])
 def test_whole_sequences_are_resampled(kind, shocks):
     """The rate of one state is Σ w S / Σ w T, of variance Σ (S - rate T)² / (Σ T)² in both, to first order."""
@@ -92,6 +92,7 @@ def test_whole_sequences_are_resampled(kind, shocks):
     np.testing.assert_allclose(found.errors.components.rate, [expected], rtol=0.12)
 
 
+@pytest.mark.thorough
 def test_sequences_held_out_have_the_probability_that_the_others_give_them(shocks):
     received = jaxem.cross_validate(ALONE, 0, jaxem.sequences(list(shocks)), num_folds=15)
     for i, row in enumerate(shocks):

@@ -41,6 +41,7 @@ def two_clouds_and_a_repeated_row():
     return jnp.asarray(np.concatenate(rows))
 
 
+@pytest.mark.thorough
 def test_degenerate_starts_are_reported_and_the_best_is_not_one_of_them():
     data = two_clouds_and_a_repeated_row()
     restarts = jaxem.fit_restarts(MODEL, jax.random.key(0), data, num_restarts=32, num_continued=32, solver=EM)
@@ -75,6 +76,7 @@ def test_nonfinite_starts_are_reported_and_do_not_win():
     assert restarts.best.status == Status.CONVERGED
 
 
+@pytest.mark.thorough
 def test_when_all_starts_fail_the_best_says_so():
     x = jaxem.datasets.faithful()
 
@@ -99,6 +101,7 @@ def test_each_start_ends_as_a_fit_on_its_own_would(num_lanes):
         np.testing.assert_allclose(fits.params.components.mean[start], alone.params.components.mean, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_most_promising_go_on_and_the_others_end_where_their_short_runs_did():
     x, key = jaxem.datasets.faithful(), jax.random.key(6)
     restarts = jaxem.fit_restarts(MODEL, key, x, num_restarts=8, num_continued=2, short_steps=5, solver=EM)
@@ -173,6 +176,7 @@ def test_an_int_seed_is_the_key_made_of_it():
     np.testing.assert_array_equal(received.fits.history, expected.fits.history)
 
 
+@pytest.mark.thorough
 def test_given_starts_are_run_in_the_place_of_random_ones():
     x = jaxem.datasets.faithful()
     starts = [MODEL.init(jax.random.key(seed), x) for seed in range(4)]

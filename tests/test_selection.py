@@ -12,7 +12,7 @@ from jaxem.selection import search_counts
 COUNTS = np.random.default_rng(0).poisson(np.repeat([2.0, 9.0], [90, 60]))
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("family", "data", "weights", "concentration"),
     [

@@ -180,6 +180,7 @@ def test_a_mixture_of_any_family_is_that_of_fit_restarts():
     assert rows.shape == (5, 1) and set(labels) <= {0, 1}
 
 
+@pytest.mark.thorough
 def test_parts_by_name_may_be_columns_of_a_frame():
     family = families.product(size=families.gaussian("diag"), count=families.poisson())
     frame = pandas.DataFrame({"size": X[:, 0], "count": COUNTS[:, 0]})
@@ -203,6 +204,7 @@ def paths_weighed(model, counts):
     return start[paths[:, 0]] + steps, paths
 
 
+@pytest.mark.thorough
 def test_a_hidden_markov_model_takes_x_and_lengths():
     model = HMM(families.poisson(), n_states=2, n_init=4, random_state=0).fit(STEPS, LENGTHS)
     assert model.converged_ and model.score(STEPS, LENGTHS) == pytest.approx(float(model.fit_.log_likelihood), rel=1e-9)

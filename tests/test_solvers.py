@@ -72,7 +72,7 @@ def test_an_empty_component_does_not_stop_the_jumps(solver, empty):
     assert fit.params.weights[empty] == 0
 
 
-@pytest.mark.each_time(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("empty", [0, 2])
 def test_jumps_with_an_empty_component_are_those_without_it(empty):
     x = jaxem.datasets.faithful()

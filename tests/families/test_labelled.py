@@ -101,6 +101,7 @@ def test_with_known_labels_for_some_rows_every_start_gives_each_cluster_its_own_
     assert jaxem.num_reached(search) >= 12
 
 
+@pytest.mark.thorough
 def test_samples_bear_their_labels():
     data, labels = MODEL.sample(jax.random.key(0), PARAMS, 5000)
     np.testing.assert_array_equal(data.labels, labels)

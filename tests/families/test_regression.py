@@ -104,6 +104,7 @@ def test_two_responses_of_one_label_have_the_maximum_of_flexmix(reference):
     reached(jaxem.fit(model, start, data), name, reference)
 
 
+@pytest.mark.thorough
 def test_centers_that_share_an_effect_of_treatment_have_the_maximum_of_flexmix(reference):
     name = "betablocker_fix_3"
     model, data = (make() for make in REFERENCES[name])
@@ -400,6 +401,7 @@ def test_points_on_a_line_end_at_the_floor_of_the_variance():
     np.testing.assert_allclose(fit.params.variance, 1e-10 * np.var(3 + 2 * t), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_columns_a_thousand_deviations_from_zero_keep_their_digits_in_float32():
     rng = np.random.default_rng(4)
     x = powers(rng.normal(size=300).astype("float32") + np.float32(1000), 1)

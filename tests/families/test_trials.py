@@ -46,6 +46,7 @@ def test_one_column_of_codes_and_one_of_trials_have_parameters_without_a_column(
     assert tried.init(0, families.Trials([0, 1, 3], [4, 4, 3])).components.probs.shape == (2,)
 
 
+@pytest.mark.thorough
 def test_a_mixture_of_multinomials_ends_where_mixtools_does(reference, table):
     found, x = reference("mixtools_water_multinomial_3"), table("waterdata_counts")
     model = jaxem.mixture(families.multinomial(), 3)

@@ -9,6 +9,7 @@ import jaxem
 from jaxem import Status, components, families
 
 
+@pytest.mark.thorough
 def test_gaussians_in_noise_end_where_mclust_does(reference, table):
     found, x, labels = reference("noise_chevron_VVV_2"), table("chevron"), table("chevron_noise3").astype(int)
     noise = families.noise(found["noise_density"])

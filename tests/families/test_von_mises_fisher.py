@@ -60,6 +60,7 @@ def test_draws_of_scipy_lead_to_their_direction_and_concentration_and_so_do_our_
         np.testing.assert_allclose(fit.log_likelihood, expected, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_equal_rows_and_opposite_ones_end_converged_at_the_ends():
     model, up, right = jaxem.mixture(families.von_mises_fisher(), 1), np.array([0.0, 1.0]), np.array([1.0, 0.0])
     for x, expected in (([up] * 4, 1e10), ([up, -up, up, -up], 0), ([up, right, -up, -right], 0)):

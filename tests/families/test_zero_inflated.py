@@ -46,6 +46,7 @@ def plain_log_mass(count, k):
     return math.log(share * (count == 0) + (1 - share) * math.exp(poisson_log_mass(count, rate)))
 
 
+@pytest.mark.thorough
 def test_a_step_is_that_of_a_plain_loop_over_both_origins_of_a_zero():
     r = np.random.default_rng(1).dirichlet(np.ones(2), 60)
     log_prob, statistics = FAMILY.evaluate(PARAMS, FAMILY.prepare(COUNTS, None))

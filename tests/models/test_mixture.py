@@ -68,6 +68,7 @@ def test_discrete_samples_have_the_means_of_their_components(family, record):
         np.testing.assert_allclose(x[labels == k].mean(0), means[k], atol=0.03)
 
 
+@pytest.mark.thorough
 def test_the_lower_bound_is_below_the_log_likelihood_and_tight_at_its_own_posterior():
     x = jaxem.datasets.faithful()
     model = jaxem.mixture(families.gaussian(), 3)
