@@ -53,8 +53,7 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     [1. 3.]
     """
     contents = Path(path).read_bytes()
-    body, checksum = contents[:-DIGITS], contents[-DIGITS:]
-    if _checksum(body) != checksum:
+    if unsealed(contents) is None:
         raise ValueError(f"{path} is cut, changed, or no file that jaxem.save wrote: its checksum is another.")
     with np.load(io.BytesIO(contents), allow_pickle=False) as archive:
         found = {name: archive[name] for name in archive.files}
@@ -94,11 +93,18 @@ def _as_bytes(tree: PyTree) -> bytes:
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = bytes(DIGITS)
     body = buffer.getvalue()[:-DIGITS]
-    return body + _checksum(body)
+    return sealed(body)
 
 
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode()
+def sealed(body: bytes) -> bytes:
+    """Return bytes with their checksum behind them."""
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def unsealed(contents: bytes) -> bytes | None:
+    """Return what was sealed; None where a bit of it is changed, or some are lacking."""
+    body = contents[:-DIGITS]
+    return body if sealed(body) == contents else None
 
 
 def _as_numbers(leaf: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxem.files import write_whole
+from jaxem.files import sealed, unsealed, write_whole
 from jaxem.trees import PyTree
 
 Program = Callable[..., Any]
@@ -86,8 +86,8 @@ def _read(path: Path, given: PyTree, options: Any) -> Program | None:
         contents = path.read_bytes()
     except OSError:
         return None
-    body, checksum = contents[32:], contents[:32]
-    if hashlib.sha256(body).digest() != checksum:
+    body = unsealed(contents)
+    if body is None:
         return None
     written = _Written(*pickle.loads(body))
     _find_lapack()
@@ -137,7 +137,7 @@ def _made(path: Path, specialized: Program, given: PyTree, options: Any) -> Prog
     except (NotImplementedError, ValueError, pickle.PicklingError, AttributeError):
         return None
     try:
-        write_whole(path, lambda file: file.write(hashlib.sha256(body).digest() + body))
+        write_whole(path, lambda file: file.write(sealed(body)))
     except OSError:  # a full disk: the next run makes it again
         return _callable(exported, structure[0], options)
     return _read(path, given, options)

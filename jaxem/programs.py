@@ -6,6 +6,7 @@ first call and of later ones: 64 starts on 272 x 2 by the short way 5.1 and .14,
 1 000 rows by the usual way 3.5 and .007, by the short one 1.8 and .013. Chains are loops, which the shortest way slows most.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
@@ -50,14 +51,10 @@ def _way(work: int, numbers: int, is_least: bool) -> Way:
 def _steps_of_each(arguments: tuple[Any, ...]) -> int:
     """Return how many steps of time a row has: one, but of sequences."""
     nodes = jax.tree.leaves(arguments, is_leaf=lambda node: hasattr(node, "lengths"))
-    each = [
-        (np.ndim(node.lengths), np.shape(leaf)) for node in nodes if hasattr(node, "lengths") for leaf in jax.tree.leaves(node)
+    behind = [
+        np.shape(leaf)[np.ndim(node.lengths) :] for node in nodes if hasattr(node, "lengths") for leaf in jax.tree.leaves(node)
     ]
-    return max((shape[axis] for axis, shape in each if len(shape) > axis), default=1)
-
-
-def _num_rows(arguments: tuple[Any, ...]) -> int:
-    return max((np.shape(leaf)[0] for leaf in jax.tree.leaves(arguments) if np.shape(leaf)), default=1)
+    return max((shape[0] for shape in behind if shape), default=1)
 
 
 def compiled(
@@ -78,8 +75,9 @@ def compiled(
     @wraps(function)
     def call(*arguments: Any) -> Any:
         given = tuple(argument for place, argument in enumerate(arguments) if place not in static)
-        leaves = jax.tree.leaves(given)
-        numbers, rows, steps = sum(int(np.prod(np.shape(leaf))) for leaf in leaves), _num_rows(given), _steps_of_each(given)
+        leaves, steps = jax.tree.leaves(given), _steps_of_each(given)
+        shapes = [np.shape(leaf) for leaf in leaves]
+        numbers, rows = sum(map(math.prod, shapes)), max((shape[0] for shape in shapes if shape), default=1)
         much = work(*arguments) if work else RUN * rows
         way = _way(much * steps, numbers, work is not None and steps == 1 and much * numbers < LEAST_WORK * rows)
         keeps = lowered.are_kept()

@@ -58,6 +58,13 @@ def by_row(rows: PyTree, shape: tuple[int, int]) -> PyTree:
     return map_rows(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), rows)
 
 
+@jax.jit
+def filled(leaf: Array, there: Array) -> Array:
+    """Return places (n, m, *event) with the first that is `there`, (n, m), in the place of those that are not."""
+    one = leaf.reshape(-1, *leaf.shape[2:])[jnp.argmax(there.ravel())]
+    return jnp.where(there.reshape(*there.shape, *[1] * (leaf.ndim - 2)), leaf, one)
+
+
 def rows_of(data: PyTree) -> list[Any]:
     """Return the leaves of `data` that have one row per observation."""
     return [leaf for leaf in jax.tree.leaves(data, is_leaf=is_shared) if not is_shared(leaf)]

@@ -31,14 +31,14 @@ def random_case(seed):
 
 def enumerated(log_initial, log_transition, log_density, length):
     """log p(x), posteriors of states and moves, what is known by each time, H(Q), the best path's height: by all paths."""
-    paths = np.array(list(itertools.product(range(STATES), repeat=length)))
+    paths, (most, num) = np.array(list(itertools.product(range(len(log_initial)), repeat=length))), log_density.shape
     height = log_initial[paths[:, 0]] + log_density[0, paths[:, 0]]
     prefix = [height]
     for t in range(1, length):
         height = height + log_transition[paths[:, t - 1], paths[:, t]] + log_density[t, paths[:, t]]
         prefix.append(height)
     total = np.logaddexp.reduce(height)
-    states, moves, known = np.zeros((STEPS, STATES)), np.zeros((STATES, STATES)), np.zeros((STEPS, STATES))
+    states, moves, known = np.zeros((most, num)), np.zeros((num, num)), np.zeros((most, num))
     if total == -np.inf:
         return total, states, moves, known, 0.0, -np.inf
     q = np.exp(height - total)

@@ -1,14 +1,12 @@
 """Hidden Markov models: published fits, sequences of many lengths, and what is said of states afterwards."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import MODELS, counts, in_time
-from scipy.special import logsumexp
 from scipy.stats import norm
+from test_chains import enumerated
 
 import jaxem
 from jaxem import families
@@ -295,19 +293,6 @@ def test_the_end_of_one_long_sequence_is_a_maximum_on_the_boundary(reference, ta
     assert found.kind == jaxem.Stationarity.BOUNDARY
 
 
-def log_prob_by_paths(initial, transition, log_density):
-    """Return log p(x) by the enumeration of all paths, in logarithms."""
-    with np.errstate(divide="ignore"):
-        first, moves = np.log(initial), np.log(transition)
-    steps = range(len(log_density))
-    ways = itertools.product(range(len(initial)), repeat=len(log_density))
-    each = [
-        first[z[0]] + sum(moves[i, j] for i, j in itertools.pairwise(z)) + sum(log_density[t][z[t]] for t in steps)
-        for z in ways
-    ]
-    return logsumexp(each)
-
-
 @pytest.mark.each_time(1)
 @pytest.mark.parametrize(("dtype", "far"), [("float64", 40.0), ("float32", 15.0)])
 def test_a_sequence_that_begins_where_no_state_may_is_possible_all_the_same(dtype, far):
@@ -316,7 +301,9 @@ def test_a_sequence_that_begins_where_no_state_may_is_possible_all_the_same(dtyp
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params, is_leaf=lambda node: isinstance(node, list))
     model, x = jaxem.hmm(families.gaussian("diag"), 2), np.array([[far], [far], [far - 1]], dtype)
     density = norm(np.array([0.0, far])).logpdf(x.astype(float))
-    expected = log_prob_by_paths([1.0, 0.0], [[0.9, 0.1], [0.2, 0.8]], density)
+    with np.errstate(divide="ignore"):
+        chain = np.log([1.0, 0.0]), np.log([[0.9, 0.1], [0.2, 0.8]])
+    expected = enumerated(*chain, density, 3)[0]
     data = jaxem.sequences(x)
     np.testing.assert_allclose(model.log_prob(params, data), [expected], rtol=1e-6 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(jaxem.predictive_log_prob(model, params, data).sum(), expected, rtol=1e-6)

@@ -12,7 +12,7 @@ from jax import Array
 from jaxem.arrays import as_arrays, is_traced, prepared
 from jaxem.model import Family, PyTree, check_family, require
 from jaxem.numerics import positive, within
-from jaxem.trees import by_row, dtype_of_weights, flat, map_rows, num_rows
+from jaxem.trees import by_row, dtype_of_weights, filled, flat, map_rows, num_rows
 
 
 class Grouped(NamedTuple):
@@ -133,7 +133,7 @@ def _grouped(family: Family) -> Family:
         values, count, most = _checked(data)
         there = within(count, most)
         each = None if weights is None else (weights[:, None] * there.astype(weights.dtype)).ravel()
-        rows = prepared(family, flat(map_rows(lambda leaf: _filled(leaf, there), values)), each)
+        rows = prepared(family, flat(map_rows(lambda leaf: filled(leaf, there), values)), each)
         return _Measured(by_row(rows, (-1, most)), count)
 
     def complete(params: PyTree, x: _Measured, responsibilities: Array, drawn: PyTree) -> PyTree:
@@ -166,13 +166,6 @@ def _of_each(x: _Measured, responsibilities: Array) -> Array:
     """Return the responsibilities of rows for each of their measurements, zero where there is none: (n m, k)."""
     there = _there(x).astype(responsibilities.dtype)
     return (responsibilities[:, None] * there[:, :, None]).reshape(-1, responsibilities.shape[1])
-
-
-@jax.jit
-def _filled(leaf: Array, there: Array) -> Array:
-    """Return measurements with one that is there in the place of those that are not, whatever stands there."""
-    row = jnp.argmax(there[:, 0])
-    return jnp.where(there.reshape(*there.shape, *[1] * (leaf.ndim - 2)), leaf, leaf[row, 0][None, None])
 
 
 def _checked(data: Grouped) -> tuple[PyTree, Array, int]:

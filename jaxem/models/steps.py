@@ -13,7 +13,7 @@ from jaxem.chains import Chain
 from jaxem.model import Family, PyTree
 from jaxem.numerics import within
 from jaxem.sequences import check_sequences
-from jaxem.trees import Gated, by_row, flat, map_rows, rows_of
+from jaxem.trees import Gated, by_row, filled, flat, map_rows, rows_of
 
 
 class Steps(NamedTuple):
@@ -60,31 +60,24 @@ def prepared_steps(family: Family, gate: Family | None, num_states: int, data: A
     lengths = lengths.astype(jnp.int32)
     shape = np.shape(rows_of(values)[0])[:2]
     present = within(lengths, shape[1])
-    filled = map_rows(lambda leaf: _filled(jnp.asarray(leaf), present), values)
+    known = map_rows(lambda leaf: _filled(jnp.asarray(leaf), present), values)
 
     def ready(record: Family, part: PyTree, which: Array) -> PyTree:
         each = None if weights is None else (weights[:, None] * which.astype(weights.dtype)).ravel()
         return by_row(prepared(record, flat(part), each), shape)
 
     if gate is None:
-        return in_one_dtype(Steps(ready(family, filled, present), lengths))
+        return in_one_dtype(Steps(ready(family, known, present), lengths))
     later = present.at[:, 0].set(False)
     moved = later if is_traced(later, weights) or bool(np.asarray(later).any()) else present
-    driven = map_rows(lambda leaf: _driving(leaf, moved), filled.gate)
-    return in_one_dtype(Steps(Gated(ready(gate, driven, moved), ready(family, filled.data, present)), lengths))
+    driven = map_rows(lambda leaf: filled(leaf, moved), known.gate)
+    return in_one_dtype(Steps(Gated(ready(gate, driven, moved), ready(family, known.data, present)), lengths))
 
 
 @jax.jit
 def _filled(leaf: Array, present: Array) -> Array:
     """Return steps with the first of its sequence in the place of those that are not there, whatever stands there."""
     return jnp.where(present.reshape(*present.shape, *[1] * (leaf.ndim - 2)), leaf, leaf[:, :1])
-
-
-@jax.jit
-def _driving(leaf: Array, moved: Array) -> Array:
-    """Return covariates with those of the first step that is driven in the place of those that drive none."""
-    one = leaf.reshape(-1, *leaf.shape[2:])[jnp.argmax(moved.ravel())]
-    return jnp.where(moved.reshape(*moved.shape, *[1] * (leaf.ndim - 2)), leaf, one)
 
 
 def _check_enough(lengths: Array, weights: Array, num_states: int) -> None:

@@ -130,8 +130,8 @@ def labels_report(comparison: Comparison) -> str:
     unknown = comparison.unlabelled
     left_out = [f"{unknown} row{'s'[: unknown != 1]} without a label: not counted."] if unknown else []
     index = comparison.adjusted_rand
-    agreement = f"adjusted Rand index {index:.4f} (1: the same groups; 0: as by chance)"
-    agreement = "no two rows with labels: nothing to compare" if math.isnan(index) else agreement
+    told = f"adjusted Rand index {index:.4f} (1: the same groups; 0: as by chance)"
+    agreement = "no two rows with labels: nothing to compare" if math.isnan(index) else told
     return "\n".join([*_aligned([("component", *map(str, components)), *body], left=(0,)), *left_out, agreement])
 
 

@@ -12,6 +12,8 @@ from jaxem.families.observed import observed
 from jaxem.shell.columns import find_column, find_columns
 from jaxem.shell.lines import NAMES, Lines, is_missing, is_number, looks_like_names, read_lines, with_points
 
+ABSENT_VALUE = "the value is missing ({}): fill it in, or --missing drop, or --missing fit."
+ABSENT_WEIGHT = "the weight is missing ({}): fill it in; 0 leaves a row out."
 MOST_LABELS = 50  # different words in a column of labels
 ROWS = "(numbers of rows)"
 WORDS = "words"
@@ -185,19 +187,19 @@ def _as_floats(column: Sequence[str]) -> np.ndarray | None:
     return values if np.isfinite(values).all() else None
 
 
-def _numbers(file: _File, place: int, missing: str = "refuse") -> np.ndarray:
+def _numbers(file: _File, place: int, missing: str = "refuse", absent: str = ABSENT_VALUE) -> np.ndarray:
     values = _as_floats(file.columns[place])
     if values is None:
         name, cells = file.names[place], zip(file.lines, file.columns[place], strict=True)
-        return np.array([_number(f"{file.path}, line {line}, column {name!r}", cell, missing) for line, cell in cells])
+        return np.array([_number(f"{file.path}, line {line}, column {name!r}", cell, missing, absent) for line, cell in cells])
     return values
 
 
-def _number(place: str, cell: str, missing: str) -> float:
+def _number(place: str, cell: str, missing: str, absent: str) -> float:
     if is_missing(cell):
         if missing != "refuse":
             return math.nan
-        raise ValueError(f"{place}: the value is missing ({cell!r}): fill it in, or --missing drop, or --missing fit.")
+        raise ValueError(f"{place}: {absent.format(repr(cell))}")
     if not is_number(cell):
         raise ValueError(f"{place}: {cell!r} is not a number: mend it, or choose the columns of numbers by --columns.")
     value = float(cell)
@@ -207,11 +209,7 @@ def _number(place: str, cell: str, missing: str) -> float:
 
 
 def _weights(file: _File, place: int) -> np.ndarray:
-    for line, cell in zip(file.lines, file.columns[place], strict=True):
-        if is_missing(cell):
-            at = f"{file.path}, line {line}, column {file.names[place]!r}"
-            raise ValueError(f"{at}: the weight is missing ({cell!r}): fill it in; 0 leaves a row out.")
-    weights = _numbers(file, place)
+    weights = _numbers(file, place, absent=ABSENT_WEIGHT)
     if weights.min() < 0:
         line, name = file.lines[int(weights.argmin())], file.names[place]
         raise ValueError(f"{file.path}, line {line}, column {name!r}: a weight must be at least 0, got {weights.min():g}.")
